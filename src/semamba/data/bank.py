@@ -1,0 +1,173 @@
+"""All training audio in one int16 array in memory (two hours of 16 kHz are 260 MB); a crop is a slice of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from semamba.data.manifest import Entry, Manifest
+from semamba.errors import SemambaError
+
+FRAME_SECONDS = 0.01
+ACTIVE_BELOW_DB = 25.0  # a frame speaks when it is at most this far below the loud frames of its file
+_FADE = 80  # samples faded at both ends of a file, so that neighbours of one voice join without a click
+
+
+@dataclass(frozen=True)
+class Track:
+    """Samples `start:stop` of the bank: one file, or for speech one file of `voice`."""
+
+    kind: str
+    name: str
+    voice: str
+    start: int
+    stop: int
+
+
+class SpeechBank:
+    """Speech, noise and room responses of one split.
+
+    audio: int16 (samples,), files one after another, the files of one voice adjacent.
+    voices: name -> (start, stop), the stretch of `audio` that one voice fills.
+    noises, rirs: (start, stop) of every file.
+    """
+
+    def __init__(self, audio: np.ndarray, tracks: Iterable[Track], sample_rate: int = 16000) -> None:
+        self.audio, self.tracks, self.sample_rate = audio, tuple(tracks), sample_rate
+        self.frame = round(FRAME_SECONDS * sample_rate)
+        self.voices: dict[str, tuple[int, int]] = {}
+        for track in self.tracks:
+            if track.kind == "speech":
+                start, _ = self.voices.get(track.voice, (track.start, 0))
+                self.voices[track.voice] = (start, track.stop)
+        self.noises = [(track.start, track.stop) for track in self.tracks if track.kind == "noise"]
+        self.rirs = [(track.start, track.stop) for track in self.tracks if track.kind == "rir"]
+        self._active = self._count_active()
+
+    @classmethod
+    def load(
+        cls, manifest: Manifest, split: str = "train", sample_rate: int = 16000, cache: str | Path | None = None
+    ) -> SpeechBank:
+        """Read every speech, noise and rir file of the split (mono, `sample_rate`).
+
+        A file that cannot be read is named in a warning and left out. With `cache` (a folder), the
+        array is kept there and memory-mapped by later calls while the files stay as they are.
+        Raises SemambaError when no speech is left.
+        """
+        entries = [entry for entry in manifest.select(split) if entry.kind in ("speech", "noise", "rir")]
+        entries.sort(key=lambda entry: (entry.kind, _voice(entry) if entry.kind == "speech" else ""))
+        if cache is not None:
+            return cls._cached(entries, sample_rate, Path(cache), manifest.origin, split)
+        audio, tracks = _read_all(entries, sample_rate)
+        _require_speech(tracks, manifest.origin, split)
+        return cls(audio, tracks, sample_rate)
+
+    @classmethod
+    def _cached(cls, entries: list[Entry], sample_rate: int, folder: Path, origin: str, split: str) -> SpeechBank:
+        key = _fingerprint(entries, sample_rate)
+        array, index = folder / f"bank-{key}.npy", folder / f"bank-{key}.json"
+        if not index.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            audio, tracks = _read_all(entries, sample_rate)
+            _require_speech(tracks, origin, split)
+            scratch = folder / f"bank-{key}.{os.getpid()}.tmp"
+            with scratch.open("wb") as stream:
+                np.save(stream, audio)
+            scratch.replace(array)
+            scratch.write_text(json.dumps([asdict(track) for track in tracks]))
+            scratch.replace(index)  # last, so that an index always has its array
+        tracks = [Track(**fields) for fields in json.loads(index.read_text())]
+        return cls(np.load(array, mmap_mode="r"), tracks, sample_rate)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of audio by kind."""
+        totals = {"speech": 0.0, "noise": 0.0, "rir": 0.0}
+        for track in self.tracks:
+            totals[track.kind] += (track.stop - track.start) / self.sample_rate
+        return totals
+
+    def activity(self, start: int, stop: int) -> float:
+        """Share of the 10-ms frames in `start:stop` that carry speech, 0 to 1."""
+        first, last = start // self.frame, max(stop // self.frame, start // self.frame + 1)
+        return float(self._active[min(last, len(self._active) - 1)] - self._active[first]) / (last - first)
+
+    def _count_active(self) -> np.ndarray:
+        count = np.zeros(len(self.audio) // self.frame + 1, np.int32)
+        for track in self.tracks:
+            first, last = -(-track.start // self.frame), track.stop // self.frame
+            if track.kind == "speech" and last > first:
+                frames = self.audio[first * self.frame : last * self.frame].reshape(-1, self.frame)
+                power = np.square(frames, dtype=np.float32).mean(axis=1)
+                count[first + 1 : last + 1] = power > np.percentile(power, 95) * 10 ** (-ACTIVE_BELOW_DB / 10)
+        return np.cumsum(count, dtype=np.int32)
+
+
+def read_int16(path: Path, sample_rate: int) -> np.ndarray:
+    """A file as mono int16 at `sample_rate`. Raises SemambaError when it cannot be read or is empty."""
+    import soundfile
+
+    try:
+        samples, rate = soundfile.read(str(path), dtype="int16", always_2d=True)
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise SemambaError(f"{path}: cannot be read as audio ({error})") from None
+    if not len(samples):
+        raise SemambaError(f"{path}: holds no samples")
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1).astype(np.int16)
+    if rate != sample_rate:
+        import soxr
+
+        mono = soxr.resample(mono, rate, sample_rate)
+    return mono
+
+
+def _read_all(entries: list[Entry], sample_rate: int) -> tuple[np.ndarray, list[Track]]:
+    pieces: list[np.ndarray] = []
+    tracks: list[Track] = []
+    position = 0
+    for entry in entries:
+        try:
+            piece = read_int16(entry.path, sample_rate)
+        except SemambaError as error:
+            warnings.warn(f"{error}; left out", stacklevel=2)
+            continue
+        if entry.kind == "speech" and len(piece) > 2 * _FADE:
+            piece = _fade_ends(piece)
+        voice = _voice(entry) if entry.kind == "speech" else ""
+        tracks.append(Track(entry.kind, str(entry.path), voice, position, position + len(piece)))
+        pieces.append(piece)
+        position += len(piece)
+    return (np.concatenate(pieces) if pieces else np.zeros(0, np.int16)), tracks
+
+
+def _fade_ends(piece: np.ndarray) -> np.ndarray:
+    piece = piece.copy()
+    ramp = np.linspace(0, 1, _FADE, dtype=np.float32)
+    piece[:_FADE] = (piece[:_FADE] * ramp).astype(np.int16)
+    piece[-_FADE:] = (piece[-_FADE:] * ramp[::-1]).astype(np.int16)
+    return piece
+
+
+def _voice(entry: Entry) -> str:
+    return entry.speaker or entry.path.parent.name
+
+
+def _require_speech(tracks: list[Track], origin: str, split: str) -> None:
+    if not any(track.kind == "speech" for track in tracks):
+        raise SemambaError(f"{origin}: no readable speech in split '{split}'; check the split and kind columns")
+
+
+def _fingerprint(entries: list[Entry], sample_rate: int) -> str:
+    digest = sha256(str(sample_rate).encode())
+    for entry in entries:
+        status = entry.path.stat() if entry.path.exists() else None
+        stamp = (status.st_size, status.st_mtime_ns) if status else None
+        digest.update(repr((str(entry.path), entry.kind, entry.speaker, stamp)).encode())
+    return digest.hexdigest()[:16]

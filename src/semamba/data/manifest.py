@@ -1,0 +1,134 @@
+"""Lists of audio files: a CSV manifest, or folders, become rows that the rest of the room selects from."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from semamba.errors import SemambaError
+
+KINDS = ("speech", "noise", "rir", "paired_clean", "paired_noisy")
+COLUMNS = ("path", "split", "kind")  # required; `speaker`, `seconds`, `text`, `source` and `licence` may follow
+EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif"})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file. `seconds` is 0 when the manifest does not say; `speaker` groups files of one voice."""
+
+    path: Path
+    split: str
+    kind: str
+    speaker: str = ""
+    seconds: float = 0.0
+    text: str = ""
+    source: str = ""
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Rows of a corpus, in the order of the file."""
+
+    entries: tuple[Entry, ...]
+    origin: str = ""  # what to name in an error
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Manifest:
+        """Read a CSV whose `path` column is relative to the CSV's folder.
+
+        Raises SemambaError naming the file, and the line where there is one, when it is missing, lacks
+        a required column or holds a bad row.
+        """
+        path = Path(path)
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as stream:
+                reader = csv.DictReader(stream)
+                missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
+                if missing:
+                    raise SemambaError(
+                        f"{path}: column '{missing[0]}' is missing; needed are {', '.join(COLUMNS)} in the first line"
+                    )
+                entries = tuple(_entry(row, path, reader.line_num) for row in reader)
+        except FileNotFoundError:
+            raise SemambaError(f"{path}: no such manifest") from None
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise SemambaError(f"{path}: cannot be read as a CSV manifest ({error})") from None
+        if not entries:
+            raise SemambaError(f"{path}: the manifest has no rows")
+        return cls(entries, str(path))
+
+    @classmethod
+    def from_folders(
+        cls,
+        clean: str | Path | None = None,
+        noise: str | Path | None = None,
+        rir: str | Path | None = None,
+        split: str = "train",
+    ) -> Manifest:
+        """All audio files below the folders given; a speaker is the name of the folder a file lies in."""
+        entries: list[Entry] = []
+        for kind, folder in (("speech", clean), ("noise", noise), ("rir", rir)):
+            if folder is None:
+                continue
+            files = audio_files(folder)
+            entries += [Entry(file, split, kind, speaker=file.parent.name if kind == "speech" else "") for file in files]
+        if not entries:
+            raise SemambaError("no folder of clean speech, noise or rooms was given")
+        return cls(tuple(entries), "folders")
+
+    def select(self, split_prefix: str = "", kind: str | None = None) -> Manifest:
+        """The rows whose split starts with `split_prefix` and, if given, whose kind is `kind`."""
+        if kind is not None and kind not in KINDS:
+            raise SemambaError(f"unknown kind '{kind}'; known kinds: {', '.join(KINDS)}")
+        rows = (entry for entry in self.entries if entry.split.startswith(split_prefix))
+        return Manifest(tuple(entry for entry in rows if kind is None or entry.kind == kind), self.origin)
+
+    def pairs(self, split_prefix: str = "") -> list[tuple[Entry, Entry]]:
+        """(clean, noisy) rows that share split, set and file name; raises SemambaError on a file without partner."""
+        clean = {_pair_key(entry): entry for entry in self.select(split_prefix, "paired_clean")}
+        noisy = {_pair_key(entry): entry for entry in self.select(split_prefix, "paired_noisy")}
+        alone = sorted(set(clean) ^ set(noisy))
+        if alone:
+            entry = clean.get(alone[0]) or noisy[alone[0]]
+            raise SemambaError(f"{self.origin}: {entry.path} ({entry.kind}) has no partner of the same name")
+        return [(clean[key], noisy[key]) for key in sorted(clean)]
+
+
+def audio_files(folder: str | Path) -> list[Path]:
+    """Audio files below a folder, sorted. Raises SemambaError when it is no folder or holds none."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SemambaError(f"{folder}: no such folder")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    if not files:
+        raise SemambaError(f"{folder}: no audio files ({', '.join(sorted(EXTENSIONS))}) in this folder")
+    return files
+
+
+def _pair_key(entry: Entry) -> tuple[str, str, str]:
+    # clean/ and noisy/ are sister folders: the set is what lies above them
+    return (entry.split, str(entry.path.parent.parent), entry.path.stem)
+
+
+def _entry(row: dict[str, str], path: Path, line: int) -> Entry:
+    name, kind = (row["path"] or "").strip(), (row["kind"] or "").strip()
+    if not name:
+        raise SemambaError(f"{path}, line {line}: the path is empty")
+    if kind not in KINDS:
+        raise SemambaError(f"{path}, line {line}: unknown kind '{kind}'; known kinds: {', '.join(KINDS)}")
+    seconds = (row.get("seconds") or "0").strip()
+    try:
+        duration = float(seconds)
+    except ValueError:
+        raise SemambaError(f"{path}, line {line}: seconds is '{seconds}', not a number") from None
+    text = {key: (row.get(key) or "").strip() for key in ("speaker", "text", "source", "licence")}
+    return Entry(path.parent / name, (row["split"] or "").strip(), kind, seconds=duration, **text)

@@ -1,0 +1,241 @@
+"""Dynamic mixing: a random, never repeated (noisy, clean) pair from a bank of speech, noise and rooms.
+
+Order: speech (speed, equaliser) -> room -> + noise at an SNR -> band limit -> level -> defects of the line.
+The clean target goes through everything but the late room, the noise and clipping, with the same gains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from semamba.data import filters, noise, rooms
+from semamba.data.bank import SpeechBank
+from semamba.errors import SemambaError
+
+_INT16 = np.float32(1 / 32768)
+_PEAK = 0.99
+_QUIET_DB = 30.0  # frames this far below the loudest do not count as active
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """What the mixer draws. Probabilities lie in 0..1, ranges are (low, high), uniform unless said."""
+
+    crop_seconds: float = 2.0
+    snr_db: tuple[float, float] = (-5.0, 20.0)  # active speech to active noise
+    level_dbfs: tuple[float, float] = (-40.0, -5.0)  # RMS of the mixture; lowered where its peak would clip
+    min_activity: float = 0.4  # share of the crop that must carry speech, if a few tries find it
+    clean_only: float = 0.03  # speech without noise
+    noise_only: float = 0.02  # noise with a silent target
+    late_start: float = 0.10  # speech begins inside the first half
+    babble: float = 0.15  # noise is 3 to 8 voices
+    rule_noise: float = 0.20  # noise is made by rule
+    second_noise: float = 0.30  # another noise 0 to 15 dB below the first
+    wander: float = 0.20  # the noise level moves
+    speech_speed: tuple[float, float] = (0.9, 1.1)
+    noise_speed: tuple[float, float] = (0.8, 1.25)
+    speech_equaliser: float = 0.40
+    noise_equaliser: float = 0.50
+    equaliser_db: float = 2.0  # standard deviation of the equaliser's knots; noise gets twice that
+    room: float = 0.25
+    simulated_room: float = 0.6  # of the rooms, when there are recorded ones as well
+    room_seconds: float = 1.0  # longest response
+    early_seconds: float = 0.05  # of the room, what the target keeps
+    band_limit: float = 0.10
+    band_limit_hz: tuple[float, float] = (4000.0, 8000.0)
+    clipping: float = 0.03
+    gaps: float = 0.02  # lost packets, silent in mixture and target
+    companding: float = 0.02  # mu-law of 8 bits, as on the telephone
+
+    def __post_init__(self) -> None:
+        for name in ("snr_db", "level_dbfs", "speech_speed", "noise_speed", "band_limit_hz"):
+            low, high = getattr(self, name)
+            if not low <= high:
+                raise SemambaError(f"mixing: {name} is ({low}, {high}); the first value must not exceed the second")
+        if self.crop_seconds <= 0:
+            raise SemambaError(f"mixing: crop_seconds is {self.crop_seconds}; it must be positive")
+
+
+class Mixer:
+    """Draws training pairs from a bank; holds no random state of its own."""
+
+    def __init__(self, bank: SpeechBank, config: MixConfig | None = None) -> None:
+        self.bank, self.config = bank, config or MixConfig()
+        self.rate = bank.sample_rate
+        self.length = round(self.config.crop_seconds * self.rate)
+        self._room_length = round(self.config.room_seconds * self.rate)
+        self._voices = list(bank.voices.values())
+        self._rooms = [rooms.prepare(_floats(bank.audio[a:b]), self._room_length) for a, b in bank.rirs]
+
+    def sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """(noisy, clean), float32 (crop,), within [-1, 1], aligned sample by sample."""
+        config, kind = self.config, rng.random()
+        if kind < config.noise_only:
+            speech = clean = np.zeros(self.length, np.float32)
+        else:
+            speech, clean = self._speech(rng)
+        if kind < config.noise_only or kind >= config.noise_only + config.clean_only:
+            added = self._noise(rng)
+            snr = rng.uniform(*config.snr_db)
+            added *= noise_gain(speech, added, snr, self.rate)
+            noisy = speech + added
+        else:
+            noisy = speech.copy()
+        noisy, clean = self._band_limit(rng, noisy, clean)
+        noisy, clean = self._set_level(rng, noisy, clean)
+        return self._line(rng, noisy, clean)
+
+    def _speech(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """(as the microphone hears it, target)."""
+        config = self.config
+        in_room = rng.random() < config.room
+        past = self._room_length if in_room else 0
+        voice = self._voices[int(rng.integers(len(self._voices)))]
+        speech = self._crop(rng, voice, self.length + past, config.speech_speed, config.min_activity)
+        if rng.random() < config.speech_equaliser:
+            response = filters.random_equaliser(rng, len(speech), self.rate, config.equaliser_db)
+            speech = filters.resample_filter(speech, len(speech), response)
+        if rng.random() < config.late_start:
+            speech[: past + int(rng.uniform(0, 0.5) * self.length)] = 0
+        if not in_room:
+            return speech, speech
+        return rooms.reverberate(
+            speech, self._room(rng), self.length, max(round(config.early_seconds * self.rate), 1)
+        )
+
+    def _room(self, rng: np.random.Generator) -> np.ndarray:
+        if not self._rooms or rng.random() < self.config.simulated_room:
+            return rooms.simulate(rng, self._room_length, self.rate)
+        return self._rooms[int(rng.integers(len(self._rooms)))]
+
+    def _noise(self, rng: np.random.Generator) -> np.ndarray:
+        config = self.config
+        mixture = self._one_noise(rng)
+        if rng.random() < config.second_noise:
+            other = self._one_noise(rng)
+            gap_db = rng.uniform(0, 15)
+            mixture = mixture + other * noise_gain(mixture, other, gap_db, self.rate)
+        if rng.random() < config.noise_equaliser:
+            response = filters.random_equaliser(rng, self.length, self.rate, 2 * config.equaliser_db)
+            mixture = filters.resample_filter(mixture, self.length, response)
+        if rng.random() < config.wander:
+            mixture = mixture * noise.wander(rng, self.length, self.rate, spread_db=4.0)
+        return mixture
+
+    def _one_noise(self, rng: np.random.Generator) -> np.ndarray:
+        config, draw = self.config, rng.random()
+        if draw < config.babble:
+            return self._babble(rng)
+        if draw < config.babble + config.rule_noise or not self.bank.noises:
+            if rng.random() < 0.2:
+                voice = self._voices[int(rng.integers(len(self._voices)))]
+                return noise.speech_shaped(rng, self._crop(rng, voice, self.length, (1.0, 1.0), 0.3))
+            return noise.make(rng, self.length, self.rate)
+        track = self.bank.noises[int(rng.integers(len(self.bank.noises)))]
+        x = self._crop(rng, track, self.length, config.noise_speed)
+        return x if x.any() else noise.make(rng, self.length, self.rate)
+
+    def _babble(self, rng: np.random.Generator) -> np.ndarray:
+        """Three to eight voices, each 0 to 10 dB below the loudest, often in one room."""
+        in_room = rng.random() < 0.5
+        length = self.length + (self._room_length if in_room else 0)
+        total = np.zeros(length, np.float32)
+        for index in rng.integers(len(self._voices), size=int(rng.integers(3, 9))):
+            voice = self._crop(rng, self._voices[int(index)], length, (1.0, 1.0), 0.3)
+            total += voice * np.float32(10 ** (-rng.uniform(0, 10) / 20) / max(active_rms(voice, self.rate), 1e-4))
+        if in_room:
+            total, _ = rooms.reverberate(total, self._room(rng), self.length, round(0.05 * self.rate))
+        return total
+
+    def _crop(
+        self,
+        rng: np.random.Generator,
+        span: tuple[int, int],
+        length: int,
+        speed: tuple[float, float],
+        min_activity: float = 0.0,
+    ) -> np.ndarray:
+        """(length,) float32 from a random place of the span, played at a random speed."""
+        size = length
+        if speed != (1.0, 1.0):
+            sizes = filters.smooth_sizes(round(length * speed[0]), round(length * speed[1]))
+            size = int(sizes[int(rng.integers(len(sizes)))])
+        start, stop = span
+        if stop - start < size:
+            x = _repeat(rng, _floats(self.bank.audio[start:stop]), size)
+        else:
+            for _ in range(8):
+                begin = int(rng.integers(start, stop - size + 1))
+                # judged where the crop itself will lie, not in the past that only feeds a room
+                if not min_activity or self.bank.activity(begin + size - min(size, self.length), begin + size) >= min_activity:
+                    break
+            x = _floats(self.bank.audio[begin : begin + size])
+        return x if size == length else filters.resample_filter(x, length)
+
+    def _band_limit(self, rng: np.random.Generator, noisy: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if rng.random() >= self.config.band_limit:
+            return noisy, clean
+        response = filters.low_pass(self.length, self.rate, rng.uniform(*self.config.band_limit_hz))
+        return tuple(filters.resample_filter(x, self.length, response) for x in (noisy, clean))  # type: ignore[return-value]
+
+    def _set_level(self, rng: np.random.Generator, noisy: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rms, peak = float(np.sqrt(np.mean(np.square(noisy)))), _peak(noisy, clean)
+        gain = 10 ** (rng.uniform(*self.config.level_dbfs) / 20) / max(rms, 1e-6)
+        gain = np.float32(min(gain, _PEAK / max(peak, 1e-6)))
+        return noisy * gain, clean * gain
+
+    def _line(self, rng: np.random.Generator, noisy: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Clipping, companding and lost packets."""
+        config = self.config
+        if rng.random() < config.clipping:
+            ceiling = np.float32(_peak(noisy, noisy) * 10 ** (-rng.uniform(1, 10) / 20))
+            noisy = np.clip(noisy, -ceiling, ceiling)
+        if rng.random() < config.companding:
+            squeezed = np.sign(noisy) * np.log1p(255 * np.abs(noisy)) / np.float32(np.log(256))
+            steps = np.round(squeezed * 127) / 127
+            noisy = (np.sign(steps) * np.expm1(np.abs(steps) * np.float32(np.log(256))) / 255).astype(np.float32)
+        if rng.random() < config.gaps:
+            for _ in range(int(rng.integers(1, 5))):
+                size = int(rng.uniform(0.01, 0.04) * self.rate)
+                start = int(rng.integers(max(self.length - size, 1)))
+                noisy[start : start + size] = 0
+                clean[start : start + size] = 0
+        return noisy, clean
+
+
+def active_rms(x: np.ndarray, sample_rate: int) -> float:
+    """RMS over the 20-ms frames of `x` (n,) at most 30 dB below the loudest; 0 for silence."""
+    size = max(min(sample_rate // 50, len(x)), 1)
+    power = np.square(x[: len(x) // size * size].reshape(-1, size)).mean(axis=1)
+    top = float(power.max(initial=0.0))
+    return float(np.sqrt(power[power >= top * 10 ** (-_QUIET_DB / 10)].mean())) if top > 0 else 0.0
+
+
+def noise_gain(speech: np.ndarray, noise: np.ndarray, snr_db: float, sample_rate: int) -> np.float32:
+    """The factor for `noise` that puts it `snr_db` below `speech`, both measured where they are active; 1 when
+    either is silent."""
+    signal, disturbance = active_rms(speech, sample_rate), active_rms(noise, sample_rate)
+    if signal <= 0 or disturbance <= 0:
+        return np.float32(1)
+    return np.float32(signal / disturbance * 10 ** (-snr_db / 20))
+
+
+def _floats(x: np.ndarray) -> np.ndarray:
+    return x * _INT16
+
+
+def _peak(a: np.ndarray, b: np.ndarray) -> float:
+    return float(max(a.max(), -a.min(), b.max(), -b.min()))
+
+
+def _repeat(rng: np.random.Generator, x: np.ndarray, size: int) -> np.ndarray:
+    """(size,) filled with copies of the shorter `x` and random pauses up to its length."""
+    out = np.zeros(size, np.float32)
+    start = -int(rng.integers(len(x)))
+    while start < size:
+        first, last = max(start, 0), min(start + len(x), size)
+        out[first:last] = x[first - start : last - start]
+        start += len(x) + int(rng.integers(len(x)))
+    return out
