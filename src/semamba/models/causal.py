@@ -1,0 +1,245 @@
+"""The causal family: real-time enhancement, frame by frame, on one CPU core.
+
+Letters: B batch, T frames, F bins, S bands after the first convolution, G sub-bands inside the blocks,
+C codec channels, d block channels. Features are (B, T, bands, channels) from encoder to decoder.
+
+    compressed spectrum / running level -> bands (one strided convolution along frequency) -> k = 3 layers
+    -> learned map S -> G -> blocks of (Mamba along time, attention or Mamba along frequency)
+    -> map back G -> S + skip -> k = 3 layers -> strided transposed convolution -> complex mask
+
+Nothing convolves along time: the only memory of the past is the Mamba state and the running level, so a frame
+needs just its own samples. The frequency layout follows FastEnhancer (Ahn et al. 2025); the blocks are SEMamba's
+time-frequency Mamba (Chao et al. 2024) with the time direction uni-directional, as in RT-SEMamba.
+
+The input is divided by a running mean of its compressed magnitude and the output is a mask, so scaling the
+signal scales the result and changes nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semamba.models.mamba import Mamba, MambaConfig, MambaState, RMSNorm
+from semamba.spectrum import StftConfig, magnitude
+
+# Below this mean compressed magnitude (about -110 dBFS) a frame counts as silence and is not amplified.
+_LEVEL_FLOOR = 0.02
+
+
+def _causal_stft() -> StftConfig:
+    return StftConfig(n_fft=512, hop_length=256, window="sqrt_hann", framing="causal")
+
+
+@dataclass(frozen=True)
+class CausalConfig:
+    """Sizes of one member of the family."""
+
+    kind: Literal["causal"] = "causal"
+    stft: StftConfig = field(default_factory=_causal_stft)
+    channels: int = 32
+    stride: int = 4  # bins per band; the first kernel spans twice as many
+    layers: int = 2  # k = 3 layers on each side
+    sub_bands: int = 24
+    d_model: int = 32
+    blocks: int = 3
+    expand: int = 2
+    d_state: int = 16
+    frequency: Literal["attention", "mamba"] = "attention"
+    heads: int = 4
+    level_seconds: float = 1.0
+
+    @property
+    def bands(self) -> int:
+        return (self.stft.n_bins - 1) // self.stride
+
+
+class CausalState(NamedTuple):
+    """Everything a causal model remembers between two calls."""
+
+    level: Tensor  # (B, 2): decayed sum of frame magnitudes, decayed count of frames
+    blocks: tuple[MambaState, ...]  # one per block, batch B * G
+
+
+class CausalModel(nn.Module):
+    """Complex-mask enhancer; `forward(spectrum, state=None) -> (enhanced, state)`."""
+
+    causal = True
+    normalise = "none"
+
+    def __init__(self, config: CausalConfig) -> None:
+        super().__init__()
+        self.config, self.stft = config, config.stft
+        channels, bands, stride = config.channels, config.bands, config.stride
+        frames_per_second = 16_000 / config.stft.hop_length
+        self.decay = float(torch.exp(torch.tensor(-1.0 / (config.level_seconds * frames_per_second))))
+        self.encode_in = nn.Linear(2 * stride * 3, channels)
+        self.band_bias = nn.Parameter(torch.zeros(bands, channels))
+        self.encoder = nn.ModuleList(FrequencyConv(channels) for _ in range(config.layers))
+        self.down = BandMap(bands, config.sub_bands, channels, config.d_model)
+        self.sub_band_bias = nn.Parameter(torch.zeros(config.sub_bands, config.d_model))
+        self.blocks = nn.ModuleList(CausalBlock(config) for _ in range(config.blocks))
+        self.up = BandMap(config.sub_bands, bands, config.d_model, channels)
+        self.decoder = nn.ModuleList(FrequencyConv(channels) for _ in range(config.layers))
+        self.decode_norm = RMSNorm(channels)
+        self.decode_out = nn.Linear(channels, 2 * stride * 2)
+        nn.init.normal_(self.band_bias, std=0.02)
+        nn.init.normal_(self.sub_band_bias, std=0.02)
+        nn.init.zeros_(self.decode_out.bias)
+        with torch.no_grad():  # start close to the identity mask
+            self.decode_out.weight.mul_(0.1)
+
+    def forward(self, spectrum: Tensor, state: CausalState | None = None) -> tuple[Tensor, CausalState]:
+        """Enhance a compressed spectrum (B, T, F, 2); the same frames in one call or in several give the same result."""
+        level, level_state = self._running_level(spectrum, state.level if state is not None else None)
+        skip = self._encode(spectrum / level[:, :, None, None])
+        x = self.down(skip) + self.sub_band_bias  # (B, T, G, d)
+        past = state.blocks if state is not None else (None,) * len(self.blocks)
+        states: list[MambaState] = []
+        for block, memory in zip(self.blocks, past, strict=True):
+            x, memory = block(x, memory)
+            states.append(memory)
+        mask = self._decode(skip + self.up(x))  # (B, T, F, 2)
+        real, imag = spectrum.unbind(-1)
+        mask_real, mask_imag = mask.unbind(-1)
+        enhanced = torch.stack([real * mask_real - imag * mask_imag, real * mask_imag + imag * mask_real], dim=-1)
+        return enhanced, CausalState(level_state, tuple(states))
+
+    def _encode(self, x: Tensor) -> Tensor:
+        """(B, T, F, 2) -> (B, T, S, C). The bin at 0 Hz carries no speech and is left out."""
+        stride = self.config.stride
+        x = torch.cat([x, magnitude(x)[..., None]], dim=-1)[:, :, 1:]  # (B, T, F - 1, 3)
+        x = F.pad(x, (0, 0, stride // 2, stride - stride // 2))
+        x = x.unflatten(2, (-1, stride)).flatten(3)  # (B, T, S + 1, 3 stride)
+        x = self.encode_in(torch.cat([x[:, :, :-1], x[:, :, 1:]], dim=-1)) + self.band_bias
+        for layer in self.encoder:
+            x = layer(x)
+        return x
+
+    def _decode(self, x: Tensor) -> Tensor:
+        """(B, T, S, C) -> complex mask (B, T, F, 2), the transposed convolution that mirrors `_encode`."""
+        stride = self.config.stride
+        for layer in self.decoder:
+            x = layer(x)
+        x = self.decode_out(F.silu(self.decode_norm(x)))  # (B, T, S, 2 halves * stride * 2)
+        first, second = x.chunk(2, dim=-1)
+        mask = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))  # (B, T, S + 1, 2 stride)
+        mask = mask.unflatten(3, (stride, 2)).flatten(2, 3)[:, :, stride // 2 : stride // 2 + self.stft.n_bins - 1]
+        mask = torch.cat([mask[:, :, :1], mask], dim=2)
+        return mask + mask.new_tensor([1.0, 0.0])
+
+    def _running_level(self, spectrum: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Exponentially decayed mean magnitude of the frames so far, (B, T), and its state (B, 2)."""
+        size = magnitude(spectrum.detach()).mean(-1)  # (B, T)
+        values = torch.stack([size, torch.ones_like(size)], dim=1)  # (B, 2, T)
+        if state is None:
+            state = values.new_zeros(values.shape[0], 2)
+        parts: list[Tensor] = []
+        for chunk in values.split(256, dim=-1):  # the recurrence as one small triangular matrix per chunk
+            steps = torch.arange(chunk.shape[-1], device=chunk.device)
+            lag = steps[:, None] - steps[None, :]
+            matrix = torch.where(lag >= 0, self.decay ** lag.clamp(min=0).to(chunk.dtype), 0.0)
+            parts.append(chunk @ matrix.T + state[..., None] * self.decay ** (steps + 1).to(chunk.dtype))
+            state = parts[-1][..., -1]
+        if not parts:
+            return size, state
+        total = torch.cat(parts, dim=-1)
+        return (total[:, 0] / total[:, 1]).clamp(min=_LEVEL_FLOOR), state
+
+
+class CausalBlock(nn.Module):
+    """Mamba along time in every sub-band, then a mixer along frequency in every frame; both pre-norm, residual."""
+
+    def __init__(self, config: CausalConfig) -> None:
+        super().__init__()
+        mamba = MambaConfig(config.d_model, config.expand, config.d_state)
+        self.time_norm = RMSNorm(config.d_model)
+        self.time = Mamba(mamba)
+        self.frequency_norm = RMSNorm(config.d_model)
+        if config.frequency == "attention":
+            self.frequency: nn.Module = FrequencyAttention(config.d_model, config.heads)
+        else:
+            self.frequency = BidirectionalMamba(mamba)
+
+    def forward(self, x: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
+        batch, frames, bands, dim = x.shape
+        sequences = x.transpose(1, 2).reshape(batch * bands, frames, dim)
+        y, state = self.time(self.time_norm(sequences), state)
+        x = (sequences + y).reshape(batch, bands, frames, dim).transpose(1, 2)
+        return x + self.frequency(self.frequency_norm(x)), state
+
+
+class FrequencyConv(nn.Module):
+    """x + convolution (k = 3 along frequency) of silu(norm(x)); (B, T, S, C) -> the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = RMSNorm(channels)
+        self.conv = nn.Linear(3 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.pad(F.silu(self.norm(x)), (0, 0, 1, 1))
+        return x + self.conv(torch.cat([y[:, :, :-2], y[:, :, 1:-1], y[:, :, 2:]], dim=-1))
+
+
+class BandMap(nn.Module):
+    """Learned map from one set of bands to another, then from one number of channels to another."""
+
+    def __init__(self, bands_in: int, bands_out: int, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.bands = nn.Parameter(triangular_bands(bands_in, bands_out))  # (out, in)
+        self.channels = nn.Linear(channels_in, channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.channels(torch.matmul(self.bands, x))
+
+
+class FrequencyAttention(nn.Module):
+    """Self-attention across the sub-bands of one frame; (B, T, G, d) -> the same."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)  # (B, T, heads, G, d / heads)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.out(y.transpose(2, 3).flatten(3))
+
+
+class BidirectionalMamba(nn.Module):
+    """Sum of a forward and a backward Mamba across the sub-bands of one frame; (B, T, G, d) -> the same."""
+
+    def __init__(self, config: MambaConfig) -> None:
+        super().__init__()
+        self.up = Mamba(config)
+        self.down = Mamba(config, reverse=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        sequences = x.flatten(0, 1)
+        return (self.up(sequences)[0] + self.down(sequences)[0]).reshape(x.shape)
+
+
+def triangular_bands(bands_in: int, bands_out: int) -> Tensor:
+    """Starting point of a BandMap: (out, in) triangles, narrow at low and wide at high frequencies, rows summing to one.
+
+    Centres follow an ERB-like curve, log(1 + 6 f) of the normalised frequency f; when there are more outputs than
+    inputs the transpose is used, so that mapping down and up again is a smoothing.
+    """
+    few, many = min(bands_in, bands_out), max(bands_in, bands_out)
+    curve = torch.log1p(6 * torch.arange(many + 1) / many)
+    position = (curve[:-1] + curve[1:]) / 2 / curve[-1] * few - 0.5  # of every fine band, in units of coarse bands
+    weight = (1 - (position[None, :] - torch.arange(few)[:, None]).abs()).clamp(min=0)  # (few, many)
+    weight[0, position < 0] = 1.0
+    weight[-1, position > few - 1] = 1.0
+    # Low coarse bands may be narrower than one fine band: give each its nearest one.
+    weight[torch.arange(few), (position[None, :] - torch.arange(few)[:, None]).abs().argmin(1)] += 1e-2
+    if bands_out > bands_in:
+        weight = weight.T
+    return weight / weight.sum(1, keepdim=True)
