@@ -1,0 +1,1 @@
+"""Training data: manifests, the bank of audio in memory, the mixer, and datasets of pairs (which need torch)."""

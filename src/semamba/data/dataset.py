@@ -7,6 +7,7 @@ resumed at batch k sees exactly the batches it would have seen.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +56,14 @@ class MixDataset(Dataset[Batch]):
         rows = [self[index * batch_size + row] for row in range(batch_size)]
         return torch.stack([noisy for noisy, _ in rows]), torch.stack([clean for _, clean in rows])
 
-    def batches(self, batch_size: int, steps: int, start: int = 0, workers: int = 1) -> Iterator[Batch]:
-        """Batches `start` to `start + steps - 1`, made ahead in `workers` processes (0: in this one).
+    def batches(self, batch_size: int, steps: int | None = None, start: int = 0, workers: int = 1) -> Iterator[Batch]:
+        """Batches `start` to `start + steps - 1` (without end when None), made ahead in `workers` processes
+        (0: in this one).
 
         Worker processes are forked and share the bank's memory; where fork is missing (Windows,
         macOS) they are left out.
         """
+        steps = self.length // batch_size - start if steps is None else steps
         if workers == 0 or "fork" not in multiprocessing.get_all_start_methods():
             yield from (self.batch(start + step, batch_size) for step in range(steps))
             return
@@ -70,8 +73,15 @@ class MixDataset(Dataset[Batch]):
             num_workers=workers,
             prefetch_factor=4,
             multiprocessing_context="fork",
+            worker_init_fn=_leave_signals_to_parent,
         )
         yield from loader
+
+
+def _leave_signals_to_parent(_worker: int) -> None:
+    # Ctrl-C reaches the whole process group; a worker that dies of it would take the parent's clean stop away
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Batches(Dataset[Batch]):
@@ -91,12 +101,12 @@ def batches(
     bank: SpeechBank,
     config: MixConfig | None,
     batch_size: int,
-    steps: int,
+    steps: int | None = None,
     seed: int = 0,
     start: int = 0,
     workers: int = 1,
 ) -> Iterator[Batch]:
-    """`steps` batches of (noisy, clean), each float32 (B, n), from batch `start` on; see MixDataset.batches."""
+    """Batches of (noisy, clean), each float32 (B, n), from batch `start` on; see MixDataset.batches."""
     return MixDataset(bank, config, seed).batches(batch_size, steps, start, workers)
 
 

@@ -26,6 +26,7 @@ class Entry:
     text: str = ""
     source: str = ""
     licence: str = ""
+    name: str = ""  # the path as the manifest writes it
 
 
 @dataclass(frozen=True)
@@ -80,16 +81,24 @@ class Manifest:
             if folder is None:
                 continue
             files = audio_files(folder)
-            entries += [Entry(file, split, kind, speaker=file.parent.name if kind == "speech" else "") for file in files]
+            for file in files:
+                speaker = file.parent.name if kind == "speech" else ""
+                entries.append(Entry(file, split, kind, speaker, name=file.name))
         if not entries:
             raise SemambaError("no folder of clean speech, noise or rooms was given")
         return cls(tuple(entries), "folders")
 
     def select(self, split_prefix: str = "", kind: str | None = None) -> Manifest:
-        """The rows whose split starts with `split_prefix` and, if given, whose kind is `kind`."""
+        """The rows whose split, or whose path as written, starts with `split_prefix`; of `kind` only, if given.
+
+        So `valid` is a split and `valid/paired` the rows of it that lie in that folder.
+        """
         if kind is not None and kind not in KINDS:
             raise SemambaError(f"unknown kind '{kind}'; known kinds: {', '.join(KINDS)}")
-        rows = (entry for entry in self.entries if entry.split.startswith(split_prefix))
+        folder = split_prefix.rstrip("/") + "/"
+        rows = (
+            entry for entry in self.entries if entry.split.startswith(split_prefix) or entry.name.startswith(folder)
+        )
         return Manifest(tuple(entry for entry in rows if kind is None or entry.kind == kind), self.origin)
 
     def pairs(self, split_prefix: str = "") -> list[tuple[Entry, Entry]]:
@@ -131,4 +140,4 @@ def _entry(row: dict[str, str], path: Path, line: int) -> Entry:
     except ValueError:
         raise SemambaError(f"{path}, line {line}: seconds is '{seconds}', not a number") from None
     text = {key: (row.get(key) or "").strip() for key in ("speaker", "text", "source", "licence")}
-    return Entry(path.parent / name, (row["split"] or "").strip(), kind, seconds=duration, **text)
+    return Entry(path.parent / name, (row["split"] or "").strip(), kind, seconds=duration, name=name, **text)

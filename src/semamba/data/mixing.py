@@ -14,8 +14,14 @@ from semamba.data import filters, noise, rooms
 from semamba.data.bank import SpeechBank
 from semamba.errors import SemambaError
 
+Waves = tuple[np.ndarray, np.ndarray]
+
 _INT16 = np.float32(1 / 32768)
 _PEAK = 0.99
+PROBABILITIES = (
+    *("clean_only", "noise_only", "late_start", "babble", "rule_noise", "speech_shaped", "second_noise", "wander"),
+    *("speech_equaliser", "noise_equaliser", "room", "simulated_room", "band_limit", "clipping", "gaps", "companding"),
+)
 _QUIET_DB = 30.0  # frames this far below the loudest do not count as active
 
 
@@ -30,8 +36,9 @@ class MixConfig:
     clean_only: float = 0.03  # speech without noise
     noise_only: float = 0.02  # noise with a silent target
     late_start: float = 0.10  # speech begins inside the first half
-    babble: float = 0.15  # noise is 3 to 8 voices
+    babble: float = 0.20  # noise is 3 to 8 voices
     rule_noise: float = 0.20  # noise is made by rule
+    speech_shaped: float = 0.25  # of the noises made by rule, those with the spectrum of a voice
     second_noise: float = 0.30  # another noise 0 to 15 dB below the first
     wander: float = 0.20  # the noise level moves
     speech_speed: tuple[float, float] = (0.9, 1.1)
@@ -54,8 +61,13 @@ class MixConfig:
             low, high = getattr(self, name)
             if not low <= high:
                 raise SemambaError(f"mixing: {name} is ({low}, {high}); the first value must not exceed the second")
-        if self.crop_seconds <= 0:
-            raise SemambaError(f"mixing: crop_seconds is {self.crop_seconds}; it must be positive")
+        if self.crop_seconds < 0.1:
+            raise SemambaError(f"mixing: crop_seconds is {self.crop_seconds}; it must be at least 0.1")
+        for name in PROBABILITIES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise SemambaError(f"mixing: {name} is {getattr(self, name)}; a probability lies in 0..1")
+        if min(*self.speech_speed, *self.noise_speed, self.early_seconds, self.room_seconds) <= 0:
+            raise SemambaError("mixing: speeds, early_seconds and room_seconds must be positive")
 
 
 class Mixer:
@@ -69,7 +81,7 @@ class Mixer:
         self._voices = list(bank.voices.values())
         self._rooms = [rooms.prepare(_floats(bank.audio[a:b]), self._room_length) for a, b in bank.rirs]
 
-    def sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, rng: np.random.Generator) -> Waves:
         """(noisy, clean), float32 (crop,), within [-1, 1], aligned sample by sample."""
         config, kind = self.config, rng.random()
         if kind < config.noise_only:
@@ -77,7 +89,8 @@ class Mixer:
         else:
             speech, clean = self._speech(rng)
         if kind < config.noise_only or kind >= config.noise_only + config.clean_only:
-            added = self._noise(rng)
+            # voices alone, with nobody in front, would ask the model to guess which of them is unwanted
+            added = self._noise(rng, babble=config.babble if kind >= config.noise_only else 0.0)
             snr = rng.uniform(*config.snr_db)
             added *= noise_gain(speech, added, snr, self.rate)
             noisy = speech + added
@@ -87,7 +100,7 @@ class Mixer:
         noisy, clean = self._set_level(rng, noisy, clean)
         return self._line(rng, noisy, clean)
 
-    def _speech(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _speech(self, rng: np.random.Generator) -> Waves:
         """(as the microphone hears it, target)."""
         config = self.config
         in_room = rng.random() < config.room
@@ -101,20 +114,18 @@ class Mixer:
             speech[: past + int(rng.uniform(0, 0.5) * self.length)] = 0
         if not in_room:
             return speech, speech
-        return rooms.reverberate(
-            speech, self._room(rng), self.length, max(round(config.early_seconds * self.rate), 1)
-        )
+        return rooms.reverberate(speech, self._room(rng), self.length, max(round(config.early_seconds * self.rate), 1))
 
     def _room(self, rng: np.random.Generator) -> np.ndarray:
         if not self._rooms or rng.random() < self.config.simulated_room:
             return rooms.simulate(rng, self._room_length, self.rate)
         return self._rooms[int(rng.integers(len(self._rooms)))]
 
-    def _noise(self, rng: np.random.Generator) -> np.ndarray:
+    def _noise(self, rng: np.random.Generator, babble: float) -> np.ndarray:
         config = self.config
-        mixture = self._one_noise(rng)
+        mixture = self._one_noise(rng, babble)
         if rng.random() < config.second_noise:
-            other = self._one_noise(rng)
+            other = self._one_noise(rng, babble)
             gap_db = rng.uniform(0, 15)
             mixture = mixture + other * noise_gain(mixture, other, gap_db, self.rate)
         if rng.random() < config.noise_equaliser:
@@ -124,12 +135,12 @@ class Mixer:
             mixture = mixture * noise.wander(rng, self.length, self.rate, spread_db=4.0)
         return mixture
 
-    def _one_noise(self, rng: np.random.Generator) -> np.ndarray:
+    def _one_noise(self, rng: np.random.Generator, babble: float) -> np.ndarray:
         config, draw = self.config, rng.random()
-        if draw < config.babble:
+        if draw < babble:
             return self._babble(rng)
-        if draw < config.babble + config.rule_noise or not self.bank.noises:
-            if rng.random() < 0.2:
+        if draw < babble + config.rule_noise or not self.bank.noises:
+            if rng.random() < config.speech_shaped:
                 voice = self._voices[int(rng.integers(len(self._voices)))]
                 return noise.speech_shaped(rng, self._crop(rng, voice, self.length, (1.0, 1.0), 0.3))
             return noise.make(rng, self.length, self.rate)
@@ -168,25 +179,28 @@ class Mixer:
         else:
             for _ in range(8):
                 begin = int(rng.integers(start, stop - size + 1))
+                if not min_activity:
+                    break
                 # judged where the crop itself will lie, not in the past that only feeds a room
-                if not min_activity or self.bank.activity(begin + size - min(size, self.length), begin + size) >= min_activity:
+                if self.bank.activity(max(begin, begin + size - self.length), begin + size) >= min_activity:
                     break
             x = _floats(self.bank.audio[begin : begin + size])
         return x if size == length else filters.resample_filter(x, length)
 
-    def _band_limit(self, rng: np.random.Generator, noisy: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _band_limit(self, rng: np.random.Generator, noisy: np.ndarray, clean: np.ndarray) -> Waves:
         if rng.random() >= self.config.band_limit:
             return noisy, clean
         response = filters.low_pass(self.length, self.rate, rng.uniform(*self.config.band_limit_hz))
-        return tuple(filters.resample_filter(x, self.length, response) for x in (noisy, clean))  # type: ignore[return-value]
+        noisy = filters.resample_filter(noisy, self.length, response)
+        return noisy, filters.resample_filter(clean, self.length, response)
 
-    def _set_level(self, rng: np.random.Generator, noisy: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _set_level(self, rng: np.random.Generator, noisy: np.ndarray, clean: np.ndarray) -> Waves:
         rms, peak = float(np.sqrt(np.mean(np.square(noisy)))), _peak(noisy, clean)
-        gain = 10 ** (rng.uniform(*self.config.level_dbfs) / 20) / max(rms, 1e-6)
-        gain = np.float32(min(gain, _PEAK / max(peak, 1e-6)))
+        wanted = 10 ** (rng.uniform(*self.config.level_dbfs) / 20) / max(rms, 1e-6)
+        gain = np.float32(min(wanted, _PEAK / max(peak, 1e-6)))
         return noisy * gain, clean * gain
 
-    def _line(self, rng: np.random.Generator, noisy: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _line(self, rng: np.random.Generator, noisy: np.ndarray, clean: np.ndarray) -> Waves:
         """Clipping, companding and lost packets."""
         config = self.config
         if rng.random() < config.clipping:

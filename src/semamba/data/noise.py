@@ -57,7 +57,7 @@ def engine(rng: np.random.Generator, length: int, sample_rate: int) -> np.ndarra
     base = np.exp(rng.uniform(np.log(25), np.log(250)))
     x = _harmonics(rng, length, sample_rate, base, int(rng.integers(4, 20)), rng.uniform(0.3, 1.3), drift=0.05)
     rumble = coloured(rng, length, sample_rate)
-    rumble *= _rms(x) / max(_rms(rumble), 1e-9) * np.float32(10 ** rng.uniform(-0.7, 0.5))
+    rumble *= _rms(x) / (_rms(rumble) + np.float32(1e-9)) * np.float32(10 ** rng.uniform(-1.2, 0.2))
     return x + rumble
 
 
