@@ -1,0 +1,221 @@
+"""Sequence mixers: the exchangeable cores of the basic and the advanced model.
+
+Letters: B batch, L sequence length, d = d_model, h heads, e channels of one head.
+Every mixer maps (B, L, d) to (B, L, d) with its norms and residuals inside, as `forward(x, state=None) -> (y, state)`.
+One-directional mixers return what they remember, to be handed back with the next piece of the sequence; mixers that
+need the future return None and raise ValueError when they are given a state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semamba.errors import SemambaError
+from semamba.models.mamba import Mamba, MambaConfig, MambaState, RMSNorm
+
+
+@dataclass(frozen=True)
+class MixerConfig:
+    """One mixer without its width, which the codec around it sets. A field that `kind` does not use is ignored."""
+
+    kind: Literal["mamba", "lstm", "transformer", "conformer"] = "mamba"
+    bidirectional: bool = True
+    expand: int = 4  # mamba: inner channels / d_model
+    d_state: int = 16  # mamba
+    d_conv: int = 4  # mamba
+    norm_eps: float = 1e-5  # mamba: RMSNorm
+    heads: int = 4  # transformer, conformer
+    head_dim: int = 16  # transformer; the conformer splits d_model evenly
+    feedforward: int = 4  # transformer, conformer: hidden channels / d_model
+    context: int = 512  # transformer, one-directional: positions that a query sees, itself included
+    kernel: int = 31  # conformer: depthwise convolution
+
+
+def build_mixer(config: MixerConfig, d_model: int) -> nn.Module:
+    """The mixer that `config` describes, for sequences (B, L, d_model)."""
+    if config.kind == "mamba":
+        return BidirectionalMamba(config, d_model) if config.bidirectional else MambaLayer(config, d_model)
+    if config.kind == "lstm":
+        return LstmMixer(config, d_model)
+    if config.kind == "transformer":
+        return Transformer(config, d_model)
+    if not config.bidirectional:
+        raise SemambaError("mixer.bidirectional: a conformer needs the future; choose mamba, lstm or transformer instead")
+    return Conformer(config, d_model)
+
+
+def refuse_state(state: Any) -> None:
+    """Raise ValueError unless `state` is None: the caller sees the whole sequence and continues from nothing."""
+    if state is not None:
+        raise ValueError("this model needs the future and cannot continue from a state; give it the whole signal")
+
+
+class MambaLayer(nn.Module):
+    """x + Mamba(RMSNorm(x)) in one direction."""
+
+    def __init__(self, config: MixerConfig, d_model: int, reverse: bool = False) -> None:
+        super().__init__()
+        self.norm = RMSNorm(d_model, config.norm_eps)
+        self.mixer = Mamba(MambaConfig(d_model, config.expand, config.d_state, config.d_conv), reverse)
+
+    def forward(self, x: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
+        y, state = self.mixer(self.norm(x), state)
+        return x + y, state
+
+
+class BidirectionalMamba(nn.Module):
+    """One Mamba in each direction, each with its own norm and residual, joined 2 d -> d, and a residual around both."""
+
+    def __init__(self, config: MixerConfig, d_model: int) -> None:
+        super().__init__()
+        self.forwards = MambaLayer(config, d_model)
+        self.backwards = MambaLayer(config, d_model, reverse=True)
+        self.fuse = nn.Linear(2 * d_model, d_model)
+
+    def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
+        refuse_state(state)
+        return x + self.fuse(torch.cat([self.forwards(x)[0], self.backwards(x)[0]], dim=-1)), None
+
+
+class LstmState(NamedTuple):
+    hidden: Tensor  # (1, B, d)
+    cell: Tensor  # (1, B, d)
+
+
+class LstmMixer(nn.Module):
+    """x + LSTM(RMSNorm(x)) with d hidden units; both directions are joined 2 d -> d."""
+
+    def __init__(self, config: MixerConfig, d_model: int) -> None:
+        super().__init__()
+        self.bidirectional = config.bidirectional
+        self.norm = RMSNorm(d_model, config.norm_eps)
+        self.lstm = nn.LSTM(d_model, d_model, batch_first=True, bidirectional=config.bidirectional)
+        self.fuse = nn.Linear(2 * d_model, d_model) if config.bidirectional else nn.Identity()
+
+    def forward(self, x: Tensor, state: LstmState | None = None) -> tuple[Tensor, LstmState | None]:
+        if self.bidirectional:
+            refuse_state(state)
+        y, memory = self.lstm(self.norm(x), state)
+        return x + self.fuse(y), None if self.bidirectional else LstmState(*memory)
+
+
+class AttentionState(NamedTuple):
+    keys: Tensor  # (B, h, at most context - 1, e)
+    values: Tensor
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with biased query, key, value and output maps (Vaswani et al. 2017).
+
+    `context` None: every position sees all. Otherwise it sees itself and the context - 1 positions before it, so that
+    memory and time per position stay bounded on endless signals. No positional encoding: the convolutions in front of
+    it carry the local order (as in Fu et al. 2020, whose codec the basic model shares).
+    """
+
+    def __init__(self, d_model: int, heads: int, head_dim: int, context: int | None = None) -> None:
+        super().__init__()
+        self.heads, self.context = heads, context
+        self.query = nn.Linear(d_model, heads * head_dim)
+        self.key = nn.Linear(d_model, heads * head_dim)
+        self.value = nn.Linear(d_model, heads * head_dim)
+        self.out = nn.Linear(heads * head_dim, d_model)
+
+    def forward(self, x: Tensor, state: AttentionState | None = None) -> tuple[Tensor, AttentionState | None]:
+        query, key, value = (
+            layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, h, L, e)
+            for layer in (self.query, self.key, self.value)
+        )
+        if self.context is None:
+            refuse_state(state)
+            y = F.scaled_dot_product_attention(query, key, value)
+        else:
+            if state is not None:
+                key, value = torch.cat([state.keys, key], dim=2), torch.cat([state.values, value], dim=2)
+            y = self._look_back(query, key, value, self.context)
+            kept = min(self.context - 1, key.shape[2])
+            state = AttentionState(key[:, :, key.shape[2] - kept :], value[:, :, value.shape[2] - kept :])
+        return self.out(y.transpose(1, 2).flatten(2)), state
+
+    def _look_back(self, query: Tensor, key: Tensor, value: Tensor, context: int) -> Tensor:
+        """Banded attention; the last of (B, h, K, e) keys belongs to the last of (B, h, L, e) queries."""
+        past, length = key.shape[2] - query.shape[2], query.shape[2]
+        pieces = []
+        for start in range(0, length, context):  # pieces keep the score matrix small on long signals
+            stop = min(start + context, length)
+            first = max(0, past + start - context + 1)
+            rows = torch.arange(past + start, past + stop, device=query.device)[:, None]
+            columns = torch.arange(first, past + stop, device=query.device)[None, :]
+            visible = (columns <= rows) & (columns > rows - context)
+            span = slice(first, past + stop)
+            pieces.append(
+                F.scaled_dot_product_attention(query[:, :, start:stop], key[:, :, span], value[:, :, span], visible)
+            )
+        return torch.cat(pieces, dim=2)
+
+
+class Transformer(nn.Module):
+    """Pre-norm Transformer layer: attention, then a two-layer GELU network."""
+
+    def __init__(self, config: MixerConfig, d_model: int) -> None:
+        super().__init__()
+        hidden = config.feedforward * d_model
+        self.attention_norm = nn.LayerNorm(d_model)
+        self.attention = Attention(
+            d_model, config.heads, config.head_dim, None if config.bidirectional else config.context
+        )
+        self.feedforward_norm = nn.LayerNorm(d_model)
+        self.feedforward = nn.Sequential(nn.Linear(d_model, hidden), nn.GELU(), nn.Linear(hidden, d_model))
+
+    def forward(self, x: Tensor, state: AttentionState | None = None) -> tuple[Tensor, AttentionState | None]:
+        y, state = self.attention(self.attention_norm(x), state)
+        x = x + y
+        return x + self.feedforward(self.feedforward_norm(x)), state
+
+
+class Conformer(nn.Module):
+    """Conformer layer as MP-SENet uses it (Lu et al. 2023): half feed-forward, attention, convolution, half
+    feed-forward, norm at the end, and a residual around the whole."""
+
+    def __init__(self, config: MixerConfig, d_model: int) -> None:
+        super().__init__()
+        self.feedforward_in = _half_feedforward(d_model, config.feedforward * d_model)
+        self.attention_norm = nn.LayerNorm(d_model)
+        self.attention = nn.MultiheadAttention(d_model, config.heads, batch_first=True)
+        self.convolution = ConformerConvolution(d_model, config.kernel)
+        self.feedforward_out = _half_feedforward(d_model, config.feedforward * d_model)
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
+        refuse_state(state)
+        y = x + 0.5 * self.feedforward_in(x)
+        normed = self.attention_norm(y)
+        y = y + self.attention(normed, normed, normed, need_weights=False)[0]
+        y = y + self.convolution(y)
+        y = y + 0.5 * self.feedforward_out(y)
+        return x + self.norm(y), None
+
+
+class ConformerConvolution(nn.Module):
+    """Gated expansion to 2 d, depthwise convolution, BatchNorm, SiLU, back to d."""
+
+    def __init__(self, d_model: int, kernel: int) -> None:
+        super().__init__()
+        inner = 2 * d_model
+        self.norm = nn.LayerNorm(d_model)
+        self.expand = nn.Conv1d(d_model, 2 * inner, 1)
+        self.depthwise = nn.Conv1d(inner, inner, kernel, padding=kernel // 2, groups=inner)
+        self.batch_norm = nn.BatchNorm1d(inner)
+        self.project = nn.Conv1d(inner, d_model, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.glu(self.expand(self.norm(x).transpose(1, 2)), dim=1)  # (B, 2 d, L)
+        return self.project(F.silu(self.batch_norm(self.depthwise(y)))).transpose(1, 2)
+
+
+def _half_feedforward(d_model: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(nn.LayerNorm(d_model), nn.Linear(d_model, hidden), nn.SiLU(), nn.Linear(hidden, d_model))
