@@ -1,7 +1,7 @@
 """Models on disk: a folder with model.safetensors and config.json; shipped ones lie in semamba/weights.
 
-config.json holds {"model": the config that rebuilds the model, "meta": anything about its making}. Nothing is unpickled and
-nothing is downloaded. Files are written under a temporary name and renamed, so that a reader never meets half a file.
+config.json holds {"model": the config that rebuilds the model, "meta": anything about its making}. Nothing is unpickled
+and nothing is downloaded. Files are written under a temporary name and renamed: a reader never meets half a file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def save(directory: str | Path, model: nn.Module, meta: dict[str, Any], half: bo
 
 
 def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
-    """The model of a shipped name, of a folder written by `save`, or of a training run (its best weights), in eval mode.
+    """The model of a shipped name, of a folder written by `save`, or of a training run (its best), in eval mode.
 
     Raises SemambaError when there is no such model or its files do not fit together.
     """
@@ -94,10 +94,11 @@ def load_weights(model: nn.Module, name_or_path: str | Path) -> None:
     own = model.state_dict()
     for problem, names in (("lacks", own.keys() - tensors.keys()), ("has unknown", tensors.keys() - own.keys())):
         if names:
-            raise SemambaError(f"{path}: {problem} {len(names)} tensors, first '{min(names)}'; not weights of this model")
+            raise SemambaError(f"{path}: {problem} {len(names)} tensors, first '{min(names)}'; not of this model")
     for name, value in own.items():
         if value.shape != tensors[name].shape:
-            raise SemambaError(f"{path}: '{name}' is {tuple(tensors[name].shape)}, the model needs {tuple(value.shape)}")
+            stored, needed = tuple(tensors[name].shape), tuple(value.shape)
+            raise SemambaError(f"{path}: '{name}' has shape {stored}, the model needs {needed}")
     model.load_state_dict(tensors)
 
 
@@ -107,7 +108,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to disk and rename it; on failure `path` is untouched."""
+    """Let `write` fill a temporary file beside `path`, flush it to disk, rename it; on failure `path` is untouched."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     temporary = Path(name)

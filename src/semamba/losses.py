@@ -2,8 +2,8 @@
 
 Letters: B batch, T frames, F frequency bins. Spectra are compressed pairs (B, T, F, 2), last axis (re, im), as
 `spectrum.Spectrum.analyse` gives them; waves are (B, n). Terms follow Chao et al. 2024 (arXiv 2405.06573) and MP-SENet
-(Lu et al. 2023): magnitude, anti-wrapped phase, complex (x2), waveform L1, consistency (x2). Two optional terms are not in
-the paper: SI-SDR and a multi-resolution spectrum on the compressed magnitude.
+(Lu et al. 2023): magnitude, anti-wrapped phase, complex (x2), waveform L1, consistency (x2). Two optional terms are not
+in the paper: SI-SDR and a multi-resolution spectrum on the compressed magnitude.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from semamba.spectrum import Spectrum
+from semamba.spectrum import Spectrum, magnitude
 
 RESOLUTIONS = ((256, 64), (512, 128), (1024, 256))  # (n_fft, hop) of the multi-resolution term, for 16 kHz
 PHASE_EPSILON = 1e-3  # squared compressed magnitude below which a bin's phase gradient fades out
-TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weight of each term; a term of weight zero is not computed. The defaults are the paper's without its metric term."""
+    """Weight of each term; one of weight zero is not computed. The defaults are the paper's without its metric term."""
 
     magnitude: float = 0.9
     phase: float = 0.3
@@ -78,11 +77,6 @@ def total(config: LossConfig, terms: dict[str, Tensor]) -> Tensor:
     return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
 
-def magnitude(spec: Tensor) -> Tensor:
-    """(B, T, F, 2) -> (B, T, F); the gradient at an empty bin is zero, not NaN."""
-    return (spec.square().sum(-1) + TINY).sqrt()
-
-
 def bounded_phase(spec: Tensor) -> Tensor:
     """Angle of (B, T, F, 2) whose gradient fades out below PHASE_EPSILON instead of growing as 1 / magnitude.
 
@@ -94,7 +88,7 @@ def bounded_phase(spec: Tensor) -> Tensor:
 
 
 def phase_loss(enhanced_spec: Tensor, clean_spec: Tensor) -> Tensor:
-    """Instantaneous phase + group delay (along F) + integrated absolute frequency (along T), anti-wrapped, in radians."""
+    """Instantaneous phase + group delay (along F) + integrated absolute frequency (along T), anti-wrapped radians."""
     error = bounded_phase(enhanced_spec) - bounded_phase(clean_spec)
     return sum((anti_wrap(e).mean() for e in _differences(error)), torch.zeros((), device=error.device))
 

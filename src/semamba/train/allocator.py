@@ -12,7 +12,7 @@ def prepare_cpu(threads: int = 0) -> bool:
     """Keep big buffers in the process, treat denormals as zero, set torch's threads (0 leaves them alone).
 
     glibc gives each buffer above 32 MB back to the kernel as soon as it is freed, so every step pays again for the page
-    faults of all its activations. Without mmap and without trimming, the heap is reused. Returns whether this was possible.
+    faults of all its activations. Without mmap and without trimming the heap is reused. Returns whether this worked.
     """
     import torch
 

@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Ema:
-    """`model` holds the averaged weights, ready to evaluate. The decay warms up, so that early averages forget the start."""
+    """`model` holds the averaged weights, ready to evaluate. The decay warms up: early averages forget the start."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)

@@ -1,0 +1,63 @@
+"""`semamba train`: a recipe and a manifest become a trained model in a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe in YAML; see the folder recipes.", show_default=False)],
+    data: Annotated[Path, typer.Option(help="Manifest in CSV: path, split, kind ...", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Run folder [default: runs/NAME].", show_default=False)] = None,
+    resume: Annotated[str, typer.Option(help="auto, never, or the state file of another run.")] = "auto",
+    time_budget: Annotated[
+        str | None, typer.Option(help="Stop after this much training, for example 90m or 2h30m.", show_default=False)
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a key of the recipe.", show_default=False)
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Start from the weights of this model (a name or folder).", show_default=False)
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Afterwards write the best weights and a model card here.", show_default=False)
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Keep the decoded audio here for the next start.", show_default=False)
+    ] = None,
+) -> None:
+    """Train a model. Stop with Ctrl-C whenever you like; the same command goes on where it stopped."""
+    from semamba.train.allocator import prepare_cpu
+    from semamba.train.recipe import load_recipe, parse_duration
+
+    loaded = load_recipe(recipe, set_ or [])
+    budget = parse_duration(time_budget) if time_budget else None
+    prepare_cpu(loaded.train.threads)
+
+    from semamba.data.manifest import Manifest
+    from semamba.train import sources
+    from semamba.train.loop import Run
+
+    manifest = Manifest.read(data)
+    run = Run(
+        loaded,
+        out or Path("runs") / loaded.name,
+        sources.open_training(loaded, manifest, cache),
+        sources.open_validation(loaded, manifest),
+        budget=budget,
+        resume=resume,
+        init=init,
+        sources=sources.describe_sources(manifest),
+    )
+    outcome = run.train()
+    typer.echo(f"{outcome} in {run.folder.path}")
+    if export is not None:
+        from semamba.train.ship import export as write
+
+        write(run.folder.path, export)
+        typer.echo(f"best weights and model card in {export}")
+    if isinstance(outcome.stopped, int):
+        raise typer.Exit(128 + outcome.stopped)

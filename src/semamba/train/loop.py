@@ -1,0 +1,208 @@
+"""The run: batches, steps, validation, checkpoints, until the steps or the time are used up or someone says stop."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from semamba import checkpoint, config
+from semamba.data.dataset import Pair
+from semamba.errors import SemambaError
+from semamba.train import state
+from semamba.train.recipe import Recipe
+from semamba.train.state import RunFolder
+from semamba.train.step import Training, start, train_step
+from semamba.train.tracking import Display, Tracker, duration, terms
+from semamba.train.validate import score_all, validate
+
+Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]  # first step -> pairs (noisy, clean), each (B, n)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. `stopped` is 'done', 'budget' or a signal number."""
+
+    step: int
+    scores: dict[str, float]
+    best: float
+    stopped: str | int
+
+
+class Run:
+    """One training run in a folder. `train()` returns when it is over; everything worth keeping is then on disk."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        batches: Batches,
+        pairs: list[Pair],
+        budget: float | None = None,
+        resume: str | Path = "auto",
+        init: str | Path | None = None,
+        sources: list[dict[str, Any]] | None = None,
+        display: Display | None = None,
+    ) -> None:
+        """`budget` in seconds counts all parts of the run; `resume` is 'auto', 'never' or a state file."""
+        if recipe.train.steps == "auto" and budget is None:
+            raise SemambaError("train.steps is 'auto', which needs a time budget: give --time-budget, or a step count")
+        self.recipe, self.folder, self.batches, self.pairs = recipe, RunFolder(folder), batches, pairs
+        self.budget = math.inf if budget is None else budget
+        self.meta = {"recipe": config.to_dict(recipe), "sources": sources or []}
+        self.display = display or Display()
+        self.training = self._begin(resume, init)
+        self.stop_signal = 0
+        self._validation_seconds = 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_json(self.folder.description, self.meta)
+
+    def _begin(self, resume: str | Path, init: str | Path | None) -> Training:
+        t = start(self.recipe, choose_device(self.recipe.train.device))
+        path = self.folder.state if resume in ("auto", "never") else Path(resume)
+        if resume == "never" and path.exists():
+            raise SemambaError(f"{path}: a run exists here; give another --out, or --resume auto to go on with it")
+        if resume != "never" and (resume != "auto" or path.exists()):
+            state.load_state(t, path)
+            self.display.say(f"resumed {path} at step {t.step}, {duration(t.elapsed)} trained")
+        elif init is not None:
+            checkpoint.load_weights(t.model, init)
+            checkpoint.load_weights(t.ema.model, init)
+        return t
+
+    def train(self) -> Outcome:
+        t, every = self.training, self.recipe.train
+        tracker = Tracker(self.folder.log, t.step)
+        clock, now = time.monotonic() - t.elapsed, time.monotonic()
+        saved = validated = now
+        sums: dict[str, Tensor] = {}
+        stopped: str | int = "done"
+        batches = self.batches(t.step)
+        try:
+            with self._signals():
+                while t.step < self._last_step():
+                    t.elapsed = time.monotonic() - clock
+                    if self.stop_signal or t.elapsed >= self.budget - self._validation_seconds:
+                        stopped = self.stop_signal or "budget"
+                        break
+                    for name, value in train_step(t, *next(batches), self.progress()).items():
+                        sums[name] = sums.get(name, 0) + value
+                    now = time.monotonic()
+                    if t.step % every.log_every == 0:
+                        self._report(tracker, sums, now - clock)
+                        sums = {}
+                    if self._due(now - validated):
+                        self._validate(tracker)
+                        validated = time.monotonic()
+                    if time.monotonic() - saved > every.checkpoint_minutes * 60:
+                        t.elapsed = time.monotonic() - clock
+                        self._save()
+                        saved = time.monotonic()
+                if not isinstance(stopped, int) and t.step:
+                    self._validate(tracker)
+            t.elapsed = time.monotonic() - clock
+            self._save(final=True)
+        finally:
+            tracker.close()
+            self.display.close()
+            close = getattr(batches, "close", None)
+            if close is not None:
+                close()
+        return Outcome(t.step, t.scores, t.best, stopped)
+
+    def progress(self) -> float:
+        """Fraction of the run behind us: by steps, or by time when the recipe leaves the steps open."""
+        steps = self.recipe.train.steps
+        return self.training.elapsed / self.budget if steps == "auto" else self.training.step / steps
+
+    def _last_step(self) -> float:
+        steps = self.recipe.train.steps
+        return math.inf if steps == "auto" else steps
+
+    def _due(self, since: float) -> bool:
+        every, step = self.recipe.train, self.training.step
+        by_steps = every.validate_every and step % every.validate_every == 0
+        return bool(by_steps or (every.validate_minutes and since > every.validate_minutes * 60))
+
+    def _report(self, tracker: Tracker, sums: dict[str, Tensor], elapsed: float) -> None:
+        t = self.training
+        values = {name: float(value) / self.recipe.train.log_every for name, value in sums.items()}
+        rate = t.optimiser.param_groups[0]["lr"]
+        tracker.write(t.step, "train", {**values, "lr": rate}, seconds=round(elapsed, 1), bad_steps=t.bad_steps)
+        done = min(max(self.progress(), elapsed / self.budget), 1.0)
+        left = elapsed / done - elapsed if done > 0 else math.inf
+        remaining = duration(left) if math.isfinite(left) else "?"
+        self.display.progress(done, f"step {t.step}  {terms(values)}  lr {rate:.2e}  {remaining} left")
+
+    def _validate(self, tracker: Tracker) -> None:
+        if not self.pairs:
+            return
+        t, cfg = self.training, self.recipe.valid
+        if t.scores and t.scores.get("step") == t.step:
+            return
+        begun = time.monotonic()
+        if "validation" not in self.meta:
+            noisy = score_all(((pair.clean, pair.noisy) for pair in self.pairs), cfg.jobs)
+            self.meta["validation"] = {"pairs": len(self.pairs), "noisy": noisy}
+            checkpoint.write_json(self.folder.description, self.meta)
+            self.display.say(f"unprocessed validation pairs: {terms(noisy)}")
+        scores = validate(t.ema.model, t.spectrum, self.pairs, t.device, cfg.jobs)
+        self._validation_seconds = time.monotonic() - begun
+        t.scores = {**scores, "step": float(t.step)}
+        tracker.write(t.step, "valid", scores, seconds=round(self._validation_seconds, 1))
+        better = scores[cfg.score] > t.best
+        self.display.say(f"step {t.step}  validation: {terms(scores)}{'  (best so far)' if better else ''}")
+        if better:
+            t.best = scores[cfg.score]
+            self._keep(lambda: state.save_model(t, self.folder.best, self.meta))
+
+    def _save(self, final: bool = False) -> None:
+        t = self.training
+        self._keep(lambda: state.save_state(t, self.folder.state), final)
+        self._keep(lambda: state.save_model(t, self.folder.last, self.meta), final)
+
+    def _keep(self, write: Callable[[], None], final: bool = False) -> None:
+        """A full disk must not end a long run: the last good file stays, and the next checkpoint tries again."""
+        try:
+            write()
+        except (OSError, RuntimeError) as error:
+            reason = f"could not write a checkpoint in {self.folder.path}: {error}"
+            if final:
+                raise SemambaError(f"{reason}; the last good one is still there, resume from it") from None
+            self.display.say(f"warning: {reason}; going on, the last good one is kept")
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first Ctrl-C or SIGTERM lets the step finish and saves; a second Ctrl-C interrupts at once."""
+
+        def note(number: int, frame: Any) -> None:
+            self.stop_signal = number
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def choose_device(name: str) -> torch.device:
+    """'auto' is the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SemambaError(f"train.device '{name}' is not a device of torch; use auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SemambaError("train.device is 'cuda', but torch finds no GPU; use auto or cpu")
+    return device

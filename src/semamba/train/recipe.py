@@ -1,0 +1,116 @@
+"""What a training recipe (a YAML file in recipes/) may say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from semamba import config
+from semamba.data.mixing import MixConfig
+from semamba.errors import SemambaError
+from semamba.losses import LossConfig
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW with a linear warm-up and a cosine down to `floor` times `lr`."""
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.8, 0.99)
+    weight_decay: float = 0.01
+    warmup: int = 500  # steps
+    floor: float = 0.01
+    clip: float = 5.0  # largest gradient norm
+    max_bad_steps: int = 50  # non-finite steps in a row before the run gives up
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """`steps: auto` lets the schedule follow the time budget instead of a step count."""
+
+    steps: int | Literal["auto"] = "auto"
+    batch_size: int = 8  # items per optimiser step
+    accumulate: int = 1  # micro-batches a step is split into
+    validate_every: int = 1000  # steps; 0 leaves only the last validation
+    validate_minutes: float = 0.0  # also after this long; 0 is never
+    checkpoint_minutes: float = 5.0
+    log_every: int = 50
+    seed: int = 0
+    ema: float = 0.999
+    threads: int = 0  # of torch; 0 leaves torch's choice
+    workers: int = 1  # processes that mix training pairs
+    compile: bool = False
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class ValidConfig:
+    """Recorded pairs of `split` (never a test split) and seeded mixtures, enhanced with the averaged weights."""
+
+    split: str = "valid"
+    mixtures: int = 0  # of the split's speech and noise, beside its recorded pairs
+    limit: int = 0  # use only the first pairs; 0 is all
+    jobs: int = 2
+    score: Literal["pesq", "stoi", "si_sdr"] = "pesq"  # the best weights are the ones with the highest
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`model` is {preset: name, changed keys ...} or a whole model config."""
+
+    name: str
+    model: dict[str, Any]
+    mix: MixConfig = field(default_factory=MixConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    valid: ValidConfig = field(default_factory=ValidConfig)
+
+
+def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe strictly. Raises SemambaError naming the wrong key or value."""
+    mapping = config.apply_overrides(config.load_yaml(path), overrides)
+    if "name" not in mapping:
+        mapping = {"name": Path(path).stem, **mapping}
+    if "model" not in mapping:
+        raise SemambaError(f"{path}: lacks the key 'model', for example model: {{preset: causal-small}}")
+    recipe = config.parse(Recipe, mapping, where=str(path))
+    check(recipe, str(path))
+    return recipe
+
+
+def check(recipe: Recipe, where: str) -> None:
+    """Refuse values that would only fail late, and validation on test material."""
+    train = recipe.train
+    positive = {"batch_size": train.batch_size, "accumulate": train.accumulate, "log_every": train.log_every}
+    if isinstance(train.steps, int):
+        positive["steps"] = train.steps
+    for key, value in positive.items():
+        if value < 1:
+            raise SemambaError(f"{where}: train.{key} must be at least 1 (got {value})")
+    if train.batch_size % train.accumulate:
+        raise SemambaError(f"{where}: train.accumulate must divide train.batch_size ({train.batch_size})")
+    if not 0 <= train.ema < 1:
+        raise SemambaError(f"{where}: train.ema must lie in [0, 1) (got {train.ema})")
+    if not any(recipe.loss.weights().values()):
+        raise SemambaError(f"{where}: every weight in loss is zero")
+    if recipe.valid.split.strip().lower().lstrip("/").startswith("test"):
+        raise SemambaError(
+            f"{where}: valid.split is '{recipe.valid.split}': weights are chosen on it, and a test split must not "
+            "choose them; name a validation split"
+        )
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of '90m', '2h', '1h30m', '45s' or a plain number of seconds."""
+    match = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text.strip().lower())
+    try:
+        if match is None or not text.strip():
+            raise ValueError
+        hours, minutes, seconds = (float(part) if part else 0.0 for part in match.groups())
+    except ValueError:
+        raise SemambaError(f"time budget '{text}': expected something like 90m, 2h, 1h30m or 45s") from None
+    return hours * 3600 + minutes * 60 + seconds

@@ -1,0 +1,52 @@
+"""From a manifest to what a run needs: batches, validation pairs, and the list of sources for the model card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from semamba.data.bank import SpeechBank
+from semamba.data.dataset import Batch, Pair, batches, validation_pairs
+from semamba.data.manifest import Manifest
+from semamba.errors import SemambaError
+from semamba.train.recipe import Recipe
+
+ENDLESS = 1 << 31  # more steps than any run takes
+
+
+def open_training(recipe: Recipe, manifest: Manifest, cache: Path | None = None) -> Callable[[int], Iterator[Batch]]:
+    """A function from the first step to its batches and all later ones, each (noisy, clean) of shape (B, n)."""
+    bank = SpeechBank.load(manifest, "train", cache=cache)
+    train = recipe.train
+
+    def from_step(step: int) -> Iterator[Batch]:
+        return batches(
+            bank, recipe.mix, train.batch_size, ENDLESS - step, seed=train.seed, start=step, workers=train.workers
+        )
+
+    return from_step
+
+
+def open_validation(recipe: Recipe, manifest: Manifest) -> list[Pair]:
+    """The fixed pairs that choose the best weights. Raises SemambaError when the split has none."""
+    cfg = recipe.valid
+    pairs = validation_pairs(manifest, cfg.split, cfg.mixtures, seed=0)
+    if not pairs:
+        raise SemambaError(
+            f"{manifest.origin}: split '{cfg.split}' has no recorded pairs; add some, or set valid.mixtures to mix its "
+            "speech and noise"
+        )
+    return pairs[: cfg.limit] if cfg.limit else pairs
+
+
+def describe_sources(manifest: Manifest, split: str = "train") -> list[dict[str, Any]]:
+    """Files and minutes of the split by kind, corpus and licence; file names are stripped from the source column."""
+    groups: dict[tuple[str, str, str], list[float]] = {}
+    for entry in manifest.select(split):
+        corpus = entry.source.split(":")[0] or "unnamed"
+        groups.setdefault((entry.kind, corpus, entry.licence or "not stated"), []).append(entry.seconds)
+    return [
+        {"kind": kind, "source": corpus, "licence": licence, "files": len(times), "minutes": round(sum(times) / 60, 1)}
+        for (kind, corpus, licence), times in sorted(groups.items())
+    ]

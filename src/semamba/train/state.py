@@ -1,0 +1,83 @@
+"""The state of a run on disk: enough to go on after any kill as if nothing had happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from semamba import checkpoint
+from semamba.errors import SemambaError
+from semamba.train.step import Training
+
+STATE_FILE = "state.pt"
+COUNTERS = ("step", "elapsed", "bad_steps", "bad_in_a_row", "best", "scores")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Files of one run: state.pt (to resume), last/ and best/ (averaged weights as models), log.jsonl, run.json."""
+
+    path: Path
+
+    @property
+    def state(self) -> Path:
+        return self.path / STATE_FILE
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def description(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last"
+
+
+def save_state(t: Training, path: Path) -> None:
+    """Write weights, averaged weights, optimiser and counters in one atomic file."""
+    content = {
+        "model": t.model.state_dict(),
+        "ema": t.ema.model.state_dict(),
+        "optimiser": t.optimiser.state_dict(),
+        "counters": {name: getattr(t, name) for name in COUNTERS},
+    }
+    checkpoint.write_atomic(path, lambda temporary: torch.save(content, temporary))
+
+
+def load_state(t: Training, path: Path) -> None:
+    """Put a saved state into `t`. Raises SemambaError when the file is broken or belongs to another model."""
+    content = _read(path)
+    try:
+        t.model.load_state_dict(content["model"])
+        t.ema.model.load_state_dict(content["ema"])
+        t.optimiser.load_state_dict(content["optimiser"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SemambaError(f"{path}: does not fit this recipe's model ({reason}); use another --out") from None
+    for name in COUNTERS:
+        setattr(t, name, content["counters"][name])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise SemambaError(f"{path}: no such file to resume from") from None
+    except Exception as error:  # torch.load raises many kinds on a damaged file
+        reason = " ".join(str(error).split())[:200]
+        raise SemambaError(f"{path}: not a readable training state ({reason})") from None
+
+
+def save_model(t: Training, folder: Path, meta: dict[str, Any]) -> None:
+    """The averaged weights as a model that `semamba.load` takes."""
+    checkpoint.save(folder, t.ema.model, {"step": t.step, "scores": t.scores, **meta})

@@ -1,0 +1,84 @@
+"""Validation: enhance a fixed set of pairs with the averaged weights and score them in a few processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterable
+from concurrent.futures import Executor, ProcessPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from semamba.data.dataset import Pair
+from semamba.errors import SemambaError
+from semamba.spectrum import Spectrum
+
+SCORES = ("pesq", "stoi", "si_sdr")
+
+Wave = NDArray[np.float32]
+
+
+@torch.inference_mode()
+def enhance(model: nn.Module, spectrum: Spectrum, noisy: Wave, device: torch.device) -> Wave:
+    """Whole utterance (n,) -> (n,), at its own level, as inference treats it."""
+    wave = torch.from_numpy(noisy).to(device)[None]
+    scale = 1.0
+    if model.normalise == "rms":
+        scale = 1 / max(float(wave.square().mean().sqrt()), 1e-5)
+    enhanced, _ = model(spectrum.analyse(wave * scale))
+    return (spectrum.synthesise(enhanced, wave.shape[-1])[0] / scale).cpu().numpy()
+
+
+def validate(
+    model: nn.Module, spectrum: Spectrum, pairs: list[Pair], device: torch.device, jobs: int
+) -> dict[str, float]:
+    """Mean scores of the enhanced pairs; see `score_all`."""
+    return score_all(((pair.clean, enhance(model, spectrum, pair.noisy, device)) for pair in pairs), jobs)
+
+
+def score_all(signals: Iterable[tuple[Wave, Wave]], jobs: int) -> dict[str, float]:
+    """Mean PESQ-WB, STOI and SI-SDR of (clean, other) signals; NaN where a measure is defined for none of them.
+
+    `unscored` counts the single measures that were not defined, for example of a silent output.
+    """
+    with scoring_pool(jobs) as pool:
+        futures = [pool.submit(score_pair, clean, other) for clean, other in signals]
+        scored = [future.result() for future in futures]
+    means = {}
+    for name in SCORES:
+        values = [scores[name] for scores in scored if name in scores]
+        means[name] = float(np.mean(values)) if values else float("nan")
+    means["unscored"] = float(sum(len(SCORES) - len(scores) for scores in scored))
+    return means
+
+
+def score_pair(clean: Wave, enhanced: Wave) -> dict[str, float]:
+    """Scores of one pair, runs in a worker process without torch; a measure that is not defined is left out."""
+    from semamba.metrics import intrusive
+
+    measures = {"pesq": intrusive.pesq_wb, "stoi": intrusive.stoi, "si_sdr": intrusive.si_sdr}
+    scores = {}
+    for name, measure in measures.items():
+        try:
+            scores[name] = measure(clean, enhanced)
+        except intrusive.MetricError:
+            continue
+    return scores
+
+
+def scoring_pool(jobs: int) -> Executor:
+    """Fresh interpreters: forking a process that runs torch's threads can deadlock."""
+    if jobs < 1:
+        raise SemambaError(f"valid.jobs must be at least 1 (got {jobs})")
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread)
+
+
+def _one_thread() -> None:
+    import os
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
