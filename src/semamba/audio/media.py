@@ -1,0 +1,231 @@
+"""Video and AAC through PyAV: the audio track is read in blocks; on writing, the other tracks are copied unchanged.
+
+The only file that imports `av`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from semamba.audio.formats import MEDIA, AudioInfo
+from semamba.errors import SemambaError
+
+Samples = npt.NDArray[np.float32]
+
+# Suffix -> FFmpeg's container for writing, and the audio codec when the source's own cannot be written there.
+_CONTAINERS = {
+    ".aac": ("adts", "aac"),
+    ".m4a": ("ipod", "aac"),
+    ".m4b": ("ipod", "aac"),
+    ".m4v": ("mp4", "aac"),
+    ".mp4": ("mp4", "aac"),
+    ".mov": ("mov", "aac"),
+    ".mkv": ("matroska", "aac"),
+    ".mka": ("matroska", "aac"),
+    ".webm": ("webm", "libopus"),
+    ".avi": ("avi", "libmp3lame"),
+    ".flv": ("flv", "aac"),
+    ".wma": ("asf", "wmav2"),
+    ".wmv": ("asf", "wmav2"),
+    ".asf": ("asf", "wmav2"),
+    ".3gp": ("3gp", "aac"),
+    ".ac3": ("ac3", "ac3"),
+    ".ts": ("mpegts", "aac"),
+    ".mts": ("mpegts", "aac"),
+    ".mpg": ("mpeg", "mp2"),
+    ".mpeg": ("mpeg", "mp2"),
+}
+_SOUND_ONLY = {"adts", "ipod", "ac3"}
+_ENCODERS = {"opus": "libopus", "vorbis": "libvorbis", "mp3": "libmp3lame"}  # codec -> the encoder that is any good
+_BIT_RATE = 96_000  # bits a second for each channel when the source does not say
+
+
+class MediaReader:
+    """The first audio track of a file that FFmpeg reads; `info.frames` is an estimate from the stated duration."""
+
+    def __init__(self, path: Path) -> None:
+        av = _import_av(path)
+        self.path = path
+        self.warnings: list[str] = []
+        try:
+            self._container = av.open(str(path))
+        except (av.FFmpegError, OSError) as error:
+            raise SemambaError(f"{path}: not a readable audio or video file ({_reason(error)})") from None
+        if not self._container.streams.audio:
+            self._container.close()
+            raise SemambaError(f"{path}: has no audio track")
+        self._stream = self._container.streams.audio[0]
+        context = self._stream.codec_context
+        duration = self._stream.duration and self._stream.duration * self._stream.time_base
+        if duration is None and self._container.duration:
+            duration = Fraction(self._container.duration, av.time_base)
+        self.info = AudioInfo(
+            sample_rate=context.sample_rate,
+            channels=context.layout.nb_channels,
+            frames=round(duration * context.sample_rate) if duration else None,
+            format=MEDIA,
+            subtype=context.codec.canonical_name,
+            suffix=path.suffix.lower(),
+        )
+
+    def blocks(self, frames: int = 65536) -> Iterator[Samples]:
+        import av
+
+        convert = av.AudioResampler(format="fltp", layout=self._stream.layout, rate=self.info.sample_rate)
+        done, waiting, count = 0, [], 0
+        try:
+            for packet in self._container.demux(self._stream):
+                for frame in packet.decode():
+                    pieces = [piece.to_ndarray() for piece in convert.resample(frame)]
+                    waiting += pieces
+                    count += sum(piece.shape[1] for piece in pieces)
+                while count >= frames:
+                    joined = np.concatenate(waiting, axis=1)
+                    waiting, count = [joined[:, frames:]], count - frames
+                    done += frames
+                    yield joined[:, :frames]
+            waiting += [piece.to_ndarray() for piece in convert.resample(None)]
+        except (av.FFmpegError, OSError) as error:
+            seconds = done / self.info.sample_rate
+            raise SemambaError(f"{self.path}: damaged or cut off after {seconds:.1f} s ({_reason(error)})") from None
+        rest = np.concatenate(waiting, axis=1) if waiting else np.zeros((self.info.channels, 0), np.float32)
+        for start in range(0, rest.shape[1], frames):
+            yield rest[:, start : start + frames]
+
+    def close(self) -> None:
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class MediaEncoder:
+    """Encodes audio into a container of FFmpeg; pictures and subtitles of `source` travel along, packet by packet."""
+
+    def __init__(self, temporary: Path, info: AudioInfo, name: Path, source: Path | None) -> None:
+        av = _import_av(name)
+        self._name, self._info, self._position = name, info, 0
+        self._source: Any = None
+        self._packets: Iterator[tuple[Any, Any]] = iter(())
+        self._next: tuple[Any, Any] | None = None
+        try:
+            container, fallback = _CONTAINERS[name.suffix.lower()]
+        except KeyError:
+            raise SemambaError(f"{name}: files ending in '{name.suffix}' can only be read; use -o NAME.wav") from None
+        try:
+            self._output = av.open(str(temporary), "w", format=container)
+            copied = self._add_copies(source) if source is not None and container not in _SOUND_ONLY else {}
+            self._audio = self._add_audio(info, container, fallback)
+            if copied:
+                self._packets = ((packet, copied[packet.stream.index]) for packet in self._source.demux(list(self._tracks)))
+                self._next = next(self._packets, None)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self.close_quietly()
+            raise SemambaError(
+                f"{name}: cannot write {info.channels} channels at {info.sample_rate} Hz here ({_reason(error)}); "
+                "use -o NAME.wav"
+            ) from None
+
+    def write(self, block: Samples) -> None:
+        import av
+
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=self._layout)
+        frame.sample_rate = self._info.sample_rate
+        frame.pts, frame.time_base = self._position, Fraction(1, self._info.sample_rate)
+        self._position += block.shape[1]
+        self._encode(frame)
+        self._copy_until(self._position / self._info.sample_rate)
+
+    def close(self) -> None:
+        self._encode(None)
+        self._copy_until(float("inf"))
+        self.close_quietly()
+
+    def close_quietly(self) -> None:
+        for container in (getattr(self, "_output", None), self._source):
+            if container is not None:
+                container.close()
+
+    def _encode(self, frame: Any) -> None:
+        import av
+
+        try:
+            for piece in self._convert.resample(frame):
+                self._output.mux(self._audio.encode(piece))
+            if frame is None:
+                self._output.mux(self._audio.encode(None))
+        except av.FFmpegError as error:
+            raise SemambaError(f"{self._name}: cannot write: {_reason(error)}") from None
+
+    def _copy_until(self, seconds: float) -> None:
+        """Copy picture packets up to this time, so that the container stays interleaved and nothing piles up."""
+        while self._next is not None:
+            packet, stream = self._next
+            if packet.dts is not None:
+                if float(packet.dts * packet.time_base) > seconds:
+                    return
+                packet.stream = stream
+                self._output.mux(packet)
+            self._next = next(self._packets, None)
+
+    def _add_copies(self, source: Path) -> dict[int, Any]:
+        import av
+
+        self._source = av.open(str(source))
+        copied = {}
+        for stream in self._source.streams:
+            picture = stream.type == "video" and not stream.disposition & av.stream.Disposition.attached_pic
+            if picture or stream.type == "subtitle":
+                # A container that cannot hold this kind of track goes without it.
+                with contextlib.suppress(av.FFmpegError, ValueError):
+                    copied[stream.index] = self._output.add_stream_from_template(stream)
+        self._tracks = [stream for stream in self._source.streams if stream.index in copied]
+        return copied
+
+    def _add_audio(self, info: AudioInfo, container: str, fallback: str) -> Any:
+        import av
+
+        names = [_ENCODERS.get(info.subtype, info.subtype), fallback]
+        supported = self._output.supported_codecs
+        for name in names:
+            try:
+                codec = av.codec.Codec(name, "w")
+            except (av.FFmpegError, ValueError):
+                continue
+            if codec.canonical_name in supported or codec.name in supported:
+                break
+        self._layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}.get(info.channels, f"{info.channels}C")
+        audio = self._output.add_stream(codec.name, rate=info.sample_rate, layout=self._layout)
+        audio.bit_rate = _BIT_RATE * info.channels
+        formats = codec.audio_formats or [av.AudioFormat("fltp")]
+        self._convert = av.AudioResampler(
+            format=formats[0].name, layout=self._layout, rate=info.sample_rate, frame_size=audio.frame_size or 0
+        )
+        return audio
+
+
+def _import_av(path: Path) -> Any:
+    try:
+        import av
+    except ImportError:
+        raise SemambaError(
+            f"{path}: video and AAC need the optional library PyAV; install it with: pip install 'semamba[media]'"
+        ) from None
+    return av
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error).strip().rstrip(".")
