@@ -40,7 +40,7 @@ class SpeechBank:
     """
 
     def __init__(self, audio: np.ndarray, tracks: Iterable[Track], sample_rate: int = 16000) -> None:
-        self.audio, self.tracks, self.sample_rate = audio, tuple(tracks), sample_rate
+        self.audio, self.tracks, self.sample_rate = np.asarray(audio), tuple(tracks), sample_rate
         self.frame = round(FRAME_SECONDS * sample_rate)
         self.voices: dict[str, tuple[int, int]] = {}
         for track in self.tracks:

@@ -145,6 +145,8 @@ def validation_pairs(manifest: Manifest, split: str = "valid", mixtures: int = 2
     pairs = [read_pair(f"paired/{clean.path.stem}", clean.path, noisy.path) for clean, noisy in manifest.pairs(split)]
     rows = manifest.select(split)
     speech, noises = rows.select(kind="speech").entries, rows.select(kind="noise").entries
+    if not pairs and not (speech and noises):
+        raise SemambaError(f"{manifest.origin}: neither pairs nor speech and noise to validate on in '{split}'")
     if not speech or not noises:
         return pairs
     rng = np.random.default_rng([seed, 7])
@@ -156,6 +158,4 @@ def validation_pairs(manifest: Manifest, split: str = "valid", mixtures: int = 2
         noisy = clean + noise * noise_gain(clean, noise, float(rng.uniform(0, 15)), 16000)
         scale = np.float32(min(1.0, 0.99 / max(float(np.abs(noisy).max()), 1e-6)))
         pairs.append(Pair(f"mixed/{speech[index].path.stem}", noisy * scale, clean * scale))
-    if not pairs:
-        raise SemambaError(f"{manifest.origin}: nothing to validate on in split '{split}'")
     return pairs
