@@ -71,10 +71,10 @@ class Encoder(nn.Module):
         super().__init__()
         self.widen = ConvBlock(FeatureConv(2, channels, 1))
         self.dense = DenseBlock(channels, depth)
-        self.halve = ConvBlock(FeatureConv(channels, channels, (1, 3), stride=(1, 2)))
+        self.down = ConvBlock(FeatureConv(channels, channels, (1, 3), stride=(1, 2)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.halve(self.dense(self.widen(x)))
+        return self.down(self.dense(self.widen(x)))
 
 
 class TimeFrequencyBlock(nn.Module):
@@ -98,13 +98,13 @@ class MagnitudeDecoder(nn.Module):
     def __init__(self, channels: int, depth: int, bins: int, beta: float) -> None:
         super().__init__()
         self.dense = DenseBlock(channels, depth)
-        self.double = FeatureConvTranspose(channels, channels, (1, 3), stride=(1, 2))
+        self.up = FeatureConvTranspose(channels, channels, (1, 3), stride=(1, 2))
         self.narrow = ConvBlock(FeatureConv(channels, 1, 1))
         self.out = FeatureConv(1, 1, 1)
         self.sigmoid = LearnableSigmoid(bins, beta)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.sigmoid(self.out(self.narrow(self.double(self.dense(x)))).squeeze(-1))
+        return self.sigmoid(self.out(self.narrow(self.up(self.dense(x)))).squeeze(-1))
 
 
 class PhaseDecoder(nn.Module):
@@ -113,10 +113,10 @@ class PhaseDecoder(nn.Module):
     def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
         self.dense = DenseBlock(channels, depth)
-        self.double = ConvBlock(FeatureConvTranspose(channels, channels, (1, 3), stride=(1, 2)))
+        self.up = ConvBlock(FeatureConvTranspose(channels, channels, (1, 3), stride=(1, 2)))
         self.out = FeatureConv(channels, 2, 1)  # real and imaginary part
 
     def forward(self, x: Tensor) -> Tensor:
-        vector = self.out(self.double(self.dense(x)))
+        vector = self.out(self.up(self.dense(x)))
         # Dividing by the length is atan2 followed by cosine and sine, without the three transcendental functions.
         return vector * torch.rsqrt(vector.square().sum(-1, keepdim=True) + 1e-12)
