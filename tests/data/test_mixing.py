@@ -23,7 +23,7 @@ def draw(bank: SpeechBank, mix: MixConfig, seed: int = 0) -> tuple[np.ndarray, n
 @pytest.mark.parametrize("snr", [-5.0, 0.0, 20.0])
 @pytest.mark.parametrize("source", ["recorded", "babble", "rule_noise", "room"])
 def test_snr_is_met(bank: SpeechBank, snr: float, source: str) -> None:
-    mix = replace(PLAIN, snr_db=(snr, snr), early_seconds=1.0, simulated_room=1.0)
+    mix = replace(PLAIN, snr_db=(snr, snr), babble_snr_db=-20.0, early_seconds=1.0, simulated_room=1.0)
     if source != "recorded":
         mix = replace(mix, **{source: 1.0})
     for seed in range(5):
@@ -92,6 +92,11 @@ def check_range(noisy: np.ndarray, clean: np.ndarray, length: int) -> None:
         assert x.shape == (length,) and x.dtype == np.float32
         assert np.isfinite(x).all() and np.abs(x).max() <= 1
     assert np.abs(noisy).max() > 1e-4
+
+
+def test_voices_stay_below_the_speaker(bank: SpeechBank) -> None:
+    noisy, clean = draw(bank, replace(PLAIN, babble=1.0, snr_db=(-5.0, -5.0), babble_snr_db=3.0))
+    assert 20 * np.log10(active_rms(clean, 16000) / active_rms(noisy - clean, 16000)) == pytest.approx(3, abs=0.1)
 
 
 def test_noise_only_has_a_silent_target(bank: SpeechBank) -> None:

@@ -30,13 +30,14 @@ class MixConfig:
     """What the mixer draws. Probabilities lie in 0..1, ranges are (low, high), uniform unless said."""
 
     crop_seconds: float = 2.0
-    snr_db: tuple[float, float] = (-5.0, 20.0)  # active speech to active noise
+    snr_db: tuple[float, float] = (-5.0, 25.0)  # active speech to active noise
+    babble_snr_db: float = 2.0  # lowest SNR over voices: below it nothing tells who is meant to be heard
     level_dbfs: tuple[float, float] = (-40.0, -5.0)  # RMS of the mixture; lowered where its peak would clip
     min_activity: float = 0.4  # share of the crop that must carry speech, if a few tries find it
     clean_only: float = 0.03  # speech without noise
     noise_only: float = 0.02  # noise with a silent target
     late_start: float = 0.10  # speech begins inside the first half
-    babble: float = 0.20  # noise is 3 to 8 voices
+    babble: float = 0.20  # noise is 4 to 9 voices
     rule_noise: float = 0.20  # noise is made by rule
     speech_shaped: float = 0.25  # of the noises made by rule, those with the spectrum of a voice
     second_noise: float = 0.30  # another noise 0 to 15 dB below the first
@@ -90,10 +91,10 @@ class Mixer:
             speech, clean = self._speech(rng)
         if kind < config.noise_only or kind >= config.noise_only + config.clean_only:
             # voices alone, with nobody in front, would ask the model to guess which of them is unwanted
-            added = self._noise(rng, babble=config.babble if kind >= config.noise_only else 0.0)
+            added, voices = self._noise(rng, babble=config.babble if kind >= config.noise_only else 0.0)
             snr = rng.uniform(*config.snr_db)
-            added *= noise_gain(speech, added, snr, self.rate)
-            noisy = speech + added
+            snr = max(snr, config.babble_snr_db) if voices else snr
+            noisy = speech + added * noise_gain(speech, added, snr, self.rate)
         else:
             noisy = speech.copy()
         noisy, clean = self._band_limit(rng, noisy, clean)
@@ -121,11 +122,13 @@ class Mixer:
             return rooms.simulate(rng, self._room_length, self.rate)
         return self._rooms[int(rng.integers(len(self._rooms)))]
 
-    def _noise(self, rng: np.random.Generator, babble: float) -> np.ndarray:
+    def _noise(self, rng: np.random.Generator, babble: float) -> tuple[np.ndarray, bool]:
+        """(noise (crop,) at any level, whether most of it is babble)."""
         config = self.config
-        mixture = self._one_noise(rng, babble)
+        voices = rng.random() < babble
+        mixture = self._babble(rng) if voices else self._one_noise(rng)
         if rng.random() < config.second_noise:
-            other = self._one_noise(rng, babble)
+            other = self._one_noise(rng)
             gap_db = rng.uniform(0, 15)
             mixture = mixture + other * noise_gain(mixture, other, gap_db, self.rate)
         if rng.random() < config.noise_equaliser:
@@ -133,29 +136,26 @@ class Mixer:
             mixture = filters.resample_filter(mixture, self.length, response)
         if rng.random() < config.wander:
             mixture = mixture * noise.wander(rng, self.length, self.rate, spread_db=4.0)
-        return mixture
+        return mixture, voices
 
-    def _one_noise(self, rng: np.random.Generator, babble: float) -> np.ndarray:
-        config, draw = self.config, rng.random()
-        if draw < babble:
-            return self._babble(rng)
-        if draw < babble + config.rule_noise or not self.bank.noises:
-            if rng.random() < config.speech_shaped:
+    def _one_noise(self, rng: np.random.Generator) -> np.ndarray:
+        if rng.random() < self.config.rule_noise or not self.bank.noises:
+            if rng.random() < self.config.speech_shaped:
                 voice = self._voices[int(rng.integers(len(self._voices)))]
                 return noise.speech_shaped(rng, self._crop(rng, voice, self.length, (1.0, 1.0), 0.3))
             return noise.make(rng, self.length, self.rate)
         track = self.bank.noises[int(rng.integers(len(self.bank.noises)))]
-        x = self._crop(rng, track, self.length, config.noise_speed)
+        x = self._crop(rng, track, self.length, self.config.noise_speed)
         return x if x.any() else noise.make(rng, self.length, self.rate)
 
     def _babble(self, rng: np.random.Generator) -> np.ndarray:
-        """Three to eight voices, each 0 to 10 dB below the loudest, often in one room."""
+        """Four to nine voices, each 0 to 6 dB below the loudest, often in one room."""
         in_room = rng.random() < 0.5
         length = self.length + (self._room_length if in_room else 0)
         total = np.zeros(length, np.float32)
-        for index in rng.integers(len(self._voices), size=int(rng.integers(3, 9))):
+        for index in rng.integers(len(self._voices), size=int(rng.integers(4, 10))):
             voice = self._crop(rng, self._voices[int(index)], length, (1.0, 1.0), 0.3)
-            total += voice * np.float32(10 ** (-rng.uniform(0, 10) / 20) / max(active_rms(voice, self.rate), 1e-4))
+            total += voice * np.float32(10 ** (-rng.uniform(0, 6) / 20) / max(active_rms(voice, self.rate), 1e-4))
         if in_room:
             total, _ = rooms.reverberate(total, self._room(rng), self.length, round(0.05 * self.rate))
         return total
