@@ -79,6 +79,7 @@ class Mixer:
         self.rate = bank.sample_rate
         self.length = round(self.config.crop_seconds * self.rate)
         self._room_length = round(self.config.room_seconds * self.rate)
+        self._silence: np.ndarray = np.zeros(self.length, np.float32)
         self._voices = list(bank.voices.values())
         self._rooms = [rooms.prepare(_floats(bank.audio[a:b]), self._room_length) for a, b in bank.rirs]
 
@@ -86,7 +87,7 @@ class Mixer:
         """(noisy, clean), float32 (crop,), within [-1, 1], aligned sample by sample."""
         config, kind = self.config, rng.random()
         if kind < config.noise_only:
-            speech = clean = np.zeros(self.length, np.float32)
+            speech, clean = self._silence, self._silence
         else:
             speech, clean = self._speech(rng)
         if kind < config.noise_only or kind >= config.noise_only + config.clean_only:
