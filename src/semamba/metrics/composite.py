@@ -1,12 +1,12 @@
 """Segmental SNR and the composite measures CSIG, CBAK, COVL (Hu & Loizou 2008), for 16 kHz signals.
 
-They follow the script that CMGAN, MP-SENet and SEMamba publish with, to the last digit, including three
-habits of it that a reader of the papers would not expect:
+They follow the script that CMGAN, MP-SENet and SEMamba publish with, including three habits of it that a reader
+of the papers would not expect:
   - the PESQ that enters is wide-band MOS-LQO, with the regression weights fitted on narrow-band PESQ;
   - the WSS part divides float signals by 32768 once more, so its floor of 1e-10 acts on quiet bands;
   - the last full frame is not counted.
-Frames in which a signal is digitally silent have no linear prediction: they are left out of the LLR mean
-(the script would turn CSIG and COVL of the whole file into 1).
+As in Hu & Loizou's own program every sample is raised by 2.2e-16, so that a digitally silent frame has a linear
+prediction. Without it one such frame makes the LLR of the whole file undefined.
 
 Letters: n samples, T frames, W window length, P prediction order, K critical bands.
 """
@@ -30,6 +30,7 @@ N_FFT = 1024  # next power of two of 2 W
 ORDER = 16
 KEPT = 0.95  # share of the smallest LLR and WSS frame values that enter the mean
 SNR_RANGE = (-10.0, 35.0)  # dB, per frame
+EPS = np.spacing(1.0)  # 2.2e-16
 BLOCK = 2048  # frames at a time, so that memory does not grow with length
 
 # Centres and bandwidths of the critical bands in Hz (Klatt 1982, as used by Hu & Loizou).
@@ -44,7 +45,7 @@ WIDTHS = (70.0, 70.0, 70.0, 70.0, 70.0, 70.0, 70.0, 77.3724, 86.0056, 95.3398, 1
 def composite(clean: Signal, enhanced: Signal, pesq: float) -> dict[str, float]:
     """CSIG, CBAK, COVL (1 to 5) and segmental SNR (dB) of two (n,) signals at 16 kHz.
 
-    `pesq` is their wide-band PESQ. Raises MetricError when the pair is too short or never active together.
+    `pesq` is their wide-band PESQ. Raises MetricError when the pair is too short.
     """
     segsnr, llr, wss = frame_measures(clean, enhanced)
     llr_mean, wss_mean = _mean_of_smallest(llr), _mean_of_smallest(wss)
@@ -71,7 +72,7 @@ def frame_measures(clean: Signal, enhanced: Signal) -> tuple[Array, Array, Array
 
 def _blocks(clean: Signal, enhanced: Signal) -> Iterator[tuple[Array, Array]]:
     """Pairs of windowed frames, each (up to BLOCK, W)."""
-    clean, enhanced = check_pair(clean, enhanced)
+    clean, enhanced = (signal + EPS for signal in check_pair(clean, enhanced))
     count = (clean.size - WINDOW) // HOP
     if count < 1:
         raise MetricError(f"composite measures need at least {WINDOW + HOP} samples at 16 kHz, got {clean.size}")
@@ -84,14 +85,13 @@ def _blocks(clean: Signal, enhanced: Signal) -> Iterator[tuple[Array, Array]]:
 
 def _snr_frames(clean: Array, enhanced: Array) -> Array:
     """(T,) SNR in dB of windowed frames (T, W), clamped."""
-    eps = np.spacing(1.0)
     signal = np.sum(clean**2, axis=1)
     noise = np.sum((clean - enhanced) ** 2, axis=1)
-    return np.clip(10.0 * np.log10(signal / (noise + eps) + eps), *SNR_RANGE)
+    return np.clip(10.0 * np.log10(signal / (noise + EPS) + EPS), *SNR_RANGE)
 
 
 def _llr_frames(clean: Array, enhanced: Array) -> Array:
-    """(T,) log of how much worse the enhanced predictor fits the clean frame; NaN where one frame is silent."""
+    """(T,) log of how much worse the enhanced predictor fits the clean frame; NaN where rounding leaves no prediction."""
     r_clean, r_enhanced = _autocorrelation(clean), _autocorrelation(enhanced)
     lags = np.abs(np.subtract.outer(np.arange(ORDER + 1), np.arange(ORDER + 1)))
     toeplitz = r_clean[:, lags]  # (T, P+1, P+1)
@@ -107,9 +107,7 @@ def _llr_frames(clean: Array, enhanced: Array) -> Array:
 def _autocorrelation(frames: Array) -> Array:
     """(T, P+1) lags of frames (T, W)."""
     size = frames.shape[1]
-    return np.stack(
-        [np.einsum("tw,tw->t", frames[:, : size - k], frames[:, k:]) for k in range(ORDER + 1)], axis=1
-    )
+    return np.stack([np.einsum("tw,tw->t", frames[:, : size - k], frames[:, k:]) for k in range(ORDER + 1)], axis=1)
 
 
 def _prediction_filter(r: Array) -> Array:
@@ -117,7 +115,7 @@ def _prediction_filter(r: Array) -> Array:
     a = np.zeros_like(r)
     a[:, 0] = 1.0
     error = r[:, 0].copy()
-    with np.errstate(all="ignore"):  # a silent frame divides zero by zero: NaN marks it
+    with np.errstate(all="ignore"):  # NaN marks a frame without a prediction
         for i in range(1, ORDER + 1):
             reflection = -np.einsum("ti,ti->t", a[:, :i], r[:, i:0:-1]) / error
             a[:, : i + 1] += reflection[:, None] * a[:, i::-1]
@@ -173,7 +171,7 @@ def _mean_of_smallest(values: Array) -> float:
     kept = np.sort(values)[: round(values.size * KEPT)]
     kept = kept[np.isfinite(kept)]
     if kept.size == 0:
-        raise MetricError("composite measures failed: no frame in which both signals are active")
+        raise MetricError("composite measures failed: no frame could be measured")
     return float(kept.mean())
 
 

@@ -63,7 +63,9 @@ def pesq_wb(clean: Signal, enhanced: Signal, sample_rate: int = SAMPLE_RATE) -> 
         raise MetricError(f"wide-band PESQ is defined at {SAMPLE_RATE} Hz, not at {sample_rate} Hz: resample first")
     clean, enhanced = check_pair(clean, enhanced)
     if clean.size > PESQ_SECONDS * sample_rate:
-        raise MetricError(f"PESQ takes at most {PESQ_SECONDS} s, got {clean.size / sample_rate:.0f} s: cut it into pieces")
+        raise MetricError(
+            f"PESQ takes at most {PESQ_SECONDS} s, got {clean.size / sample_rate:.0f} s: cut it into pieces"
+        )
     try:
         value = float(pesq.pesq(sample_rate, clean, enhanced, "wb"))
     except pesq.PesqError as error:

@@ -1,0 +1,153 @@
+"""From scored pairs to means with 95% intervals, a JSON document, a CSV file and table cells.
+
+Every measure is averaged over the files for which it is defined, and that number of files is always given.
+Intervals are Student-t over files: mean +- t * s / sqrt(n).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from semamba.metrics.evaluate import METRICS, Scored
+
+INTERVAL = "95%, Student t over files"
+LABELS = {"pesq": "PESQ-WB", "csig": "CSIG", "cbak": "CBAK", "covl": "COVL", "segsnr": "SegSNR [dB]", "stoi": "STOI",
+          "estoi": "ESTOI", "si_sdr": "SI-SDR [dB]"}  # fmt: skip
+DECIMALS = {"segsnr": 2, "si_sdr": 2}  # all others: 3
+
+# 97.5% points of Student's t for 1 to 30 degrees of freedom.
+_T_975 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.2010, 2.1788, 2.1604,
+          2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860, 2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555,
+          2.0518, 2.0484, 2.0452, 2.0423)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean over `count` files and half the width of its 95% interval; NaN where it takes more files."""
+
+    mean: float
+    half_width: float
+    count: int
+
+    def text(self, metric: str, sign: bool = False) -> str:
+        """`1.559 ± 0.352`, with as many decimals as the metric deserves."""
+        if not self.count:
+            return "n/a"
+        decimals = DECIMALS.get(metric, 3)
+        mean = f"{self.mean:{'+' if sign else ''}.{decimals}f}"
+        return f"{mean} ± {self.half_width:.{decimals}f}" if math.isfinite(self.half_width) else mean
+
+
+def estimate(values: Iterable[float]) -> Estimate:
+    """Mean and interval of independent values."""
+    array = np.array(list(values), dtype=np.float64)
+    if array.size == 0:
+        return Estimate(math.nan, math.nan, 0)
+    half_width = math.nan
+    if array.size > 1:
+        half_width = _t_975(array.size - 1) * float(array.std(ddof=1)) / math.sqrt(array.size)
+    return Estimate(float(array.mean()), half_width, array.size)
+
+
+def summarise(scored: Sequence[Scored]) -> dict[str, Estimate]:
+    """Estimate for each of METRICS, over the files for which it is defined."""
+    return {metric: estimate(s.scores[metric] for s in scored if metric in s.scores) for metric in METRICS}
+
+
+def changes(before: Sequence[Scored], after: Sequence[Scored]) -> dict[str, Estimate]:
+    """Estimate of after minus before, file by file, over the files for which both are defined."""
+    first = {s.name: s.scores for s in before}
+    return {
+        metric: estimate(
+            s.scores[metric] - first[s.name][metric]
+            for s in after
+            if metric in s.scores and metric in first.get(s.name, {})
+        )
+        for metric in METRICS
+    }
+
+
+def document(scored: Sequence[Scored]) -> dict[str, Any]:
+    """JSON-able {"mean", "interval", "count", "files", "left_out", "interval_method"}.
+
+    "interval" holds [low, high], "left_out" {file: {metric or "file": reason}}; a mean that does not exist is null.
+    """
+    summary = summarise(scored)
+    return {
+        "mean": {m: e.mean if e.count else None for m, e in summary.items()},
+        "interval": {
+            m: [e.mean - e.half_width, e.mean + e.half_width] if e.count > 1 else None for m, e in summary.items()
+        },
+        "count": {m: e.count for m, e in summary.items()},
+        "files": {s.name: s.scores for s in scored if s.scores},
+        "left_out": {s.name: s.problems for s in scored if s.problems},
+        "interval_method": INTERVAL,
+    }
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON document; the old file stays until the new one is complete."""
+    _replace(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, columns: dict[str, Sequence[Scored]]) -> None:
+    """One line a file, reasons last. `columns` maps a prefix of the metric names ("" or "noisy_") to results."""
+    names = list(dict.fromkeys(s.name for scored in columns.values() for s in scored))
+    found = {(prefix, s.name): s for prefix, scored in columns.items() for s in scored}
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["file", *(prefix + metric for prefix in columns for metric in METRICS), "left_out"])
+    for name in names:
+        row: list[Any] = [name]
+        reasons: list[str] = []
+        for prefix in columns:
+            result = found.get((prefix, name), Scored(name))
+            row += [result.scores.get(metric, "") for metric in METRICS]
+            reasons += [f"{prefix}{metric}: {reason}" for metric, reason in result.problems.items()]
+        writer.writerow([*row, "; ".join(reasons)])
+    _replace(path, text.getvalue())
+
+
+def problem_lines(scored: Sequence[Scored]) -> list[str]:
+    """One line for each file with something left out: `name: metrics: reason`."""
+    lines = []
+    for result in scored:
+        reasons: dict[str, list[str]] = {}
+        for metric, reason in result.problems.items():
+            reasons.setdefault(reason, []).append(metric)
+        for reason, metrics in reasons.items():
+            what = "" if metrics == ["file"] else f" ({', '.join(metrics)})"
+            lines.append(f"{result.name}{what}: {reason}")
+    return lines
+
+
+def _t_975(degrees: int) -> float:
+    """97.5% point of Student's t; beyond the table the Cornish-Fisher expansion, good to 1e-5 there."""
+    if degrees <= len(_T_975):
+        return _T_975[degrees - 1]
+    z = NormalDist().inv_cdf(0.975)
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+
+
+def _replace(path: Path, text: str) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
