@@ -18,14 +18,13 @@ _HALF = N_FFT // 2
 _BLOCK = 1 << 18  # samples of all channels together that `stretch` holds in the frequency domain at once
 
 # First bin of each band and its factor.
-_BANDS = ((0, 1.0), (3, 1.0702), (5, 1.1825), (8, 1.2877), (10, 1.4), (110, 1.3228), (130, 1.2386), (160, 1.1614))
-_BANDS += ((190, 1.0772),)
+_BANDS = {0: 1.0, 3: 1.0702, 5: 1.1825, 8: 1.2877, 10: 1.4, 110: 1.3228, 130: 1.2386, 160: 1.1614, 190: 1.0772}
 
 
 def factors() -> npt.NDArray[np.float32]:
     """(201,) scale of log(1 + magnitude) for each bin of 40 Hz."""
     result = np.empty(_HALF + 1, np.float32)
-    for first, factor in _BANDS:
+    for first, factor in _BANDS.items():
         result[first:] = factor
     return result
 
@@ -40,7 +39,8 @@ def stretch(wave: npt.ArrayLike, peak_normalise: bool = False) -> Samples:
         return samples.copy()
     flat = samples.reshape(-1, samples.shape[-1])
     stream = Stretcher(flat.shape[0])
-    result, position, before, after = np.empty_like(flat), 0, 0.0, 0.0
+    result, position = np.empty_like(flat), 0
+    before = after = np.zeros((flat.shape[0], 1))
     step = max(HOP, _BLOCK // flat.shape[0])
     for start in range(0, flat.shape[1] + step, step):
         block = flat[:, start : start + step]

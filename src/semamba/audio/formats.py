@@ -29,11 +29,12 @@ _CONTAINERS: dict[str, tuple[str, str | None]] = {
 AUDIO_SUFFIXES = frozenset(_CONTAINERS)
 # What libsndfile does not know and PyAV does.
 MEDIA_SUFFIXES = frozenset(
-    ".aac .m4a .m4b .m4v .mp4 .mov .mkv .mka .webm .avi .wma .wmv .asf .flv .3gp .amr .ac3 .ts .mts .mpg .mpeg".split()
+    (".aac", ".m4a", ".m4b", ".m4v", ".mp4", ".mov", ".mkv", ".mka", ".webm", ".avi", ".wma", ".wmv", ".asf", ".flv")
+    + (".3gp", ".amr", ".ac3", ".ts", ".mts", ".mpg", ".mpeg")
 )
 MEDIA = "MEDIA"  # AudioInfo.format of a file read through PyAV
 
-_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
+_BYTES = {"PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 _WIDE = {"PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32"}
 _RIFF_LIMIT = 2**32 - 2**20  # bytes; the sizes in a WAV header are 32-bit
 

@@ -119,6 +119,7 @@ class MediaEncoder:
         av = _import_av(name)
         self._name, self._info, self._position = name, info, 0
         self._source: Any = None
+        self._tracks: list[Any] = []
         self._packets: Iterator[tuple[Any, Any]] = iter(())
         self._next: tuple[Any, Any] | None = None
         try:
@@ -130,7 +131,8 @@ class MediaEncoder:
             copied = self._add_copies(source) if source is not None and container not in _SOUND_ONLY else {}
             self._audio = self._add_audio(info, container, fallback)
             if copied:
-                self._packets = ((packet, copied[packet.stream.index]) for packet in self._source.demux(list(self._tracks)))
+                packets = self._source.demux(list(self._tracks))
+                self._packets = ((packet, copied[packet.stream.index]) for packet in packets)
                 self._next = next(self._packets, None)
         except (av.FFmpegError, OSError, ValueError) as error:
             self.close_quietly()
@@ -222,7 +224,7 @@ def _import_av(path: Path) -> Any:
         import av
     except ImportError:
         raise SemambaError(
-            f"{path}: video and AAC need the optional library PyAV; install it with: pip install 'semamba[media]'"
+            f"{path}: video and AAC need the optional library PyAV; install it with: pip install 'semamba[video]'"
         ) from None
     return av
 

@@ -153,7 +153,7 @@ def _refuse_hopeless(path: Path) -> None:
 
 
 def _cut_short(log: str) -> bool:
-    """Whether libsndfile's log tells of a data chunk longer than the file; streams that state no length do not count."""
+    """Whether libsndfile's log tells of a data chunk longer than the file; streams of no stated length do not count."""
     found = re.search(r"^(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", log, re.MULTILINE)
     if not found:
         return False

@@ -128,9 +128,9 @@ class SoundEncoder:
             self._file = soundfile.SoundFile(temporary, "w", info.sample_rate, info.channels, **options)
         except (soundfile.LibsndfileError, ValueError, TypeError) as error:
             reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
+            kind = f"{info.channels} channels at {info.sample_rate} Hz as {info.format}/{info.subtype}"
             raise SemambaError(
-                f"{name}: cannot write {info.channels} channels at {info.sample_rate} Hz as {info.format}/{info.subtype} "
-                f"({reason}); choose another suffix with -o, for example .wav"
+                f"{name}: cannot write {kind} ({reason}); choose another suffix with -o, for example .wav"
             ) from None
         for tag, text in info.tags.items():
             # Not every container holds every tag.

@@ -1,0 +1,176 @@
+"""Any model as a bounded-memory stage at 16 kHz: samples in, as many samples out, later.
+
+Letters: C channels (run as a batch), n samples, T frames, F bins. Causal models carry their state from block to block;
+the others see overlapping chunks whose borders are cross-faded.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from semamba.spectrum import Spectrum
+
+Samples = npt.NDArray[np.float32]
+
+SAMPLE_RATE = 16_000
+# Seconds of one channel that a model that needs the future sees at once. The convolutions of the advanced codec hold
+# hundreds of channels for every bin and frame; 10 s of them would not fit into the memory of a small machine.
+CHUNK_SECONDS = {"advanced": 3.0}
+DEFAULT_CHUNK_SECONDS = 10.0
+OVERLAP_SECONDS = 1.0
+_CAUSAL_SECONDS = 4.0  # of all channels together in one call of a causal model
+
+
+class Core(Protocol):
+    """`replaced` counts samples for which the model gave no finite number and the input was kept."""
+
+    replaced: int
+
+    def push(self, block: Samples) -> Samples:
+        """(C, k) -> (C, m): what is finished."""
+        ...
+
+    def finish(self) -> Samples:
+        """The rest, so that as many samples came out as went in."""
+        ...
+
+
+def make_core(model: Any, channels: int, chunk_seconds: float | None = None) -> Core:
+    """The stage that suits the model: state carried over, or chunks of `chunk_seconds`."""
+    stft = model.stft
+    if model.causal and stft.framing == "causal":
+        return CausalCore(model, channels)
+    seconds = chunk_seconds or CHUNK_SECONDS.get(model.config.kind, DEFAULT_CHUNK_SECONDS)
+    overlap = min(OVERLAP_SECONDS, seconds / 4)
+    return ChunkCore(model, channels, round(seconds * SAMPLE_RATE), round(overlap * SAMPLE_RATE))
+
+
+class CausalCore:
+    """Whole hops go through analysis, model and synthesis; three states remember the past."""
+
+    def __init__(self, model: Any, channels: int) -> None:
+        self.replaced = 0
+        self._model, self._device = model, _device(model)
+        self._spectrum = Spectrum(model.stft).to(self._device)
+        self._hop = model.stft.hop_length
+        hops = int(_CAUSAL_SECONDS * SAMPLE_RATE / self._hop / max(1, channels))
+        self._step = max(1, hops) * self._hop
+        self._waiting = np.zeros((channels, 0), np.float32)
+        self._taken = self._given = 0
+        self._skip = model.stft.overlap  # output that belongs to the silence before the start
+        self._restart()
+
+    def push(self, block: Samples) -> Samples:
+        self._taken += block.shape[1]
+        waiting = np.concatenate([self._waiting, block], axis=1)
+        whole = waiting.shape[1] // self._hop * self._hop
+        pieces = [self._run(waiting[:, i : min(i + self._step, whole)]) for i in range(0, whole, self._step)]
+        self._waiting = waiting[:, whole:].copy()
+        return self._deliver(np.concatenate(pieces, axis=1) if pieces else waiting[:, :0])
+
+    def finish(self) -> Samples:
+        waiting = self._waiting.shape[1]
+        silence = -waiting % self._hop + self._model.stft.overlap  # pushes out what the overlaps still hold
+        taken, missing = self._taken, self._taken - self._given
+        rest = self.push(np.zeros((self._waiting.shape[0], silence), np.float32))
+        self._taken = self._given = taken
+        return rest[:, :missing]
+
+    def _deliver(self, wave: Samples) -> Samples:
+        kept = wave[:, self._skip :]
+        self._skip -= min(self._skip, wave.shape[1])
+        self._given += kept.shape[1]
+        return kept
+
+    def _restart(self) -> None:
+        self._before: Tensor | None = None  # tail of the analysis
+        self._after: Tensor | None = None  # tail of the synthesis
+        self._state: Any = None
+        self._late: Tensor | None = None  # last `overlap` input samples: the input as late as the output
+
+    @torch.inference_mode()
+    def _run(self, block: Samples) -> Samples:
+        wave = torch.from_numpy(np.ascontiguousarray(block)).to(self._device)
+        overlap = self._model.stft.overlap
+        late = torch.cat([wave.new_zeros(wave.shape[0], overlap) if self._late is None else self._late, wave], dim=-1)
+        spectrum, self._before = self._spectrum.analyse_stream(wave, self._before)
+        enhanced, self._state = self._model(spectrum, self._state)
+        result, self._after = self._spectrum.synthesise_stream(enhanced, self._after)
+        if not (torch.isfinite(result).all() and torch.isfinite(self._after).all()):
+            # A state that holds a NaN keeps it for ever: keep this input as it is and start again.
+            self.replaced += result.numel()
+            result = late[:, : result.shape[1]]
+            self._restart()
+        self._late = late[:, late.shape[1] - overlap :]
+        return result.cpu().numpy()
+
+
+class ChunkCore:
+    """Chunk k covers samples [k hop, k hop + size), hop = size - overlap; overlaps are cross-faded linearly.
+
+    A signal that fits into one chunk is given to the model whole. The last chunk reaches back to be as long as the rest.
+    """
+
+    def __init__(self, model: Any, channels: int, size: int, overlap: int) -> None:
+        self.replaced = 0
+        self._model, self._device = model, _device(model)
+        self._spectrum = Spectrum(model.stft).to(self._device)
+        self._size, self._overlap, self._hop = size, overlap, size - overlap
+        self._fade = ((np.arange(overlap) + 0.5) / max(1, overlap)).astype(np.float32)
+        self._buffer = np.zeros((channels, 0), np.float32)
+        self._start = 0  # where the next chunk starts in the buffer; what lies before is context for the last chunk
+        self._tail: Samples | None = None  # end of the previous chunk, to be faded out
+
+    def push(self, block: Samples) -> Samples:
+        self._buffer = np.concatenate([self._buffer, block], axis=1)
+        done = [self._buffer[:, :0]]
+        while self._buffer.shape[1] - self._start > self._size:
+            chunk = self._join(self._run(self._buffer[:, self._start : self._start + self._size]))
+            done.append(chunk[:, : self._hop])
+            self._tail = chunk[:, self._hop :].copy()
+            self._buffer = self._buffer[:, self._start :].copy()
+            self._start = self._hop
+        return np.concatenate(done, axis=1)
+
+    def finish(self) -> Samples:
+        total = self._buffer.shape[1]
+        if total == self._start:
+            return self._buffer[:, :0]
+        first = max(0, total - self._size)
+        chunk = self._run(self._buffer[:, first:])[:, self._start - first :]
+        chunk = self._join(chunk)
+        self._buffer, self._start, self._tail = self._buffer[:, :0], 0, None
+        return chunk
+
+    def _join(self, chunk: Samples) -> Samples:
+        if self._tail is not None:
+            chunk[:, : self._overlap] = self._tail * (1 - self._fade) + chunk[:, : self._overlap] * self._fade
+        return chunk
+
+    def _run(self, chunk: Samples) -> Samples:
+        """One channel after the other: the memory of a chunk does not depend on how many there are."""
+        return np.concatenate([self._enhance(chunk[c : c + 1]) for c in range(chunk.shape[0])])
+
+    @torch.inference_mode()
+    def _enhance(self, chunk: Samples) -> Samples:
+        if not chunk.any():
+            return np.zeros_like(chunk)
+        wave = torch.from_numpy(np.ascontiguousarray(chunk)).to(self._device)
+        level = wave.double().square().mean().sqrt().float() if self._model.normalise == "rms" else wave.new_ones(())
+        level = torch.where(level > 0, level, torch.ones_like(level))  # an energy that underflows is no level
+        enhanced, _ = self._model(self._spectrum.analyse(wave / level))
+        result = self._spectrum.synthesise(enhanced, wave.shape[1]) * level
+        if not torch.isfinite(result).all():
+            self.replaced += result.numel()
+            result = wave
+        return result.cpu().numpy().copy()
+
+
+def _device(model: Any) -> torch.device:
+    first = next(iter(model.parameters()), None)
+    return first.device if first is not None else torch.device("cpu")

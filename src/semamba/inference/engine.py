@@ -1,0 +1,146 @@
+"""The whole way of a signal of any rate through a model, in blocks: memory does not grow with length.
+
+Files and arrays take the same way, so that they get the same result.
+Letters: C channels, k samples of a block at the rate of the signal.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from semamba.audio import StreamResampler
+from semamba.errors import SemambaError
+from semamba.inference.bands import GainCurve, GainTrack
+from semamba.inference.core import SAMPLE_RATE, make_core
+from semamba.inference.stretch import LevelledStretcher
+
+Samples = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much of the enhancement is wanted. Raises SemambaError for values out of range."""
+
+    pcs: bool = False  # perceptual contrast stretching after the model
+    attenuation_limit: float | None = None  # dB by which noise may fall at most; None: no limit
+    mix: float = 1.0  # share of the enhanced signal, 0 to 1; the rest is the input
+    bandwidth: Literal["full", "model"] = "full"  # "model" drops what lies above 8 kHz
+    chunk_seconds: float | None = None  # for models that need the future; None: what suits the model
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mix <= 1:
+            raise SemambaError(f"mix must lie between 0 (input) and 1 (enhanced), got {self.mix}")
+        if self.attenuation_limit is not None and not self.attenuation_limit >= 0:
+            raise SemambaError(f"the attenuation limit is a number of dB, 0 or more, got {self.attenuation_limit}")
+        if self.bandwidth not in ("full", "model"):
+            raise SemambaError(f"bandwidth must be 'full' or 'model', got '{self.bandwidth}'")
+        if self.chunk_seconds is not None and not 0.5 <= self.chunk_seconds < math.inf:
+            raise SemambaError(f"chunk_seconds must be at least 0.5, got {self.chunk_seconds}")
+
+    @property
+    def wet(self) -> float:
+        """Share of the enhanced signal when mix and limit are taken together."""
+        limit = self.attenuation_limit
+        return self.mix * (1 - (0.0 if limit is None else 10 ** (-limit / 20)))
+
+
+class Engine:
+    """`push(block)` any number of times, then `finish()`: in all as many samples come out as went in.
+
+    `invalid` counts input samples that were NaN or infinite (taken as 0), `replaced` those the model failed on.
+    """
+
+    def __init__(self, model: Any, channels: int, sample_rate: int, options: Options) -> None:
+        if sample_rate <= 0:
+            raise SemambaError(f"the sample rate must be above 0 Hz, got {sample_rate}")
+        self.invalid = 0
+        self._wet, self._rate = options.wet, sample_rate
+        self._core = make_core(model, channels, options.chunk_seconds)
+        self._down = StreamResampler(channels, sample_rate, SAMPLE_RATE)
+        self._up = StreamResampler(channels, SAMPLE_RATE, sample_rate)
+        self._stretch = LevelledStretcher(channels) if options.pcs else None
+        wide = sample_rate > SAMPLE_RATE
+        # The noisy signal below 8 kHz back at its own rate: what it lacks is the treble.
+        self._up_noisy = StreamResampler(channels, SAMPLE_RATE, sample_rate) if wide else None
+        self._track = GainTrack(channels) if wide and options.bandwidth == "full" else None
+        self._curve = GainCurve(channels, sample_rate)
+        nothing = np.zeros((channels, 0), np.float32)
+        self._input = self._noisy = self._low = self._enhanced = nothing  # waiting for their partners
+        self._taken = 0
+
+    @property
+    def replaced(self) -> int:
+        return self._core.replaced
+
+    def push(self, block: Samples) -> Samples:
+        """(C, k) -> (C, m): what is finished, m may be 0."""
+        finite = np.isfinite(block)
+        if not finite.all():
+            self.invalid += int(finite.size - np.count_nonzero(finite))
+            block = np.where(finite, block, np.float32(0))
+        self._taken += block.shape[1]
+        self._input = np.concatenate([self._input, block], axis=1)
+        low = self._down.push(block)
+        self._model(low)
+        return self._mix()
+
+    def finish(self) -> Samples:
+        """The rest. The engine is used up afterwards."""
+        length = -(-self._taken * SAMPLE_RATE // self._rate)
+        self._model(self._down.finish(length))
+        self._after(self._core.finish())
+        if self._stretch is not None:
+            self._enhanced = _append(self._enhanced, self._up.push(self._stretch.finish()))
+        self._enhanced = _append(self._enhanced, self._up.finish(self._taken))
+        if self._up_noisy is not None:
+            self._low = _append(self._low, self._up_noisy.finish(self._taken))
+        if self._track is not None:
+            self._curve.push(self._track.finish())
+        return self._mix()
+
+    def _model(self, low: Samples) -> None:
+        """The noisy signal at 16 kHz goes into the model, and to where it will meet the result."""
+        if self._up_noisy is not None:
+            self._low = _append(self._low, self._up_noisy.push(low))
+        if self._track is not None:
+            self._noisy = _append(self._noisy, low)
+        self._after(self._core.push(low))
+
+    def _after(self, enhanced: Samples) -> None:
+        """What the model gave at 16 kHz: measured, stretched, brought back to the rate of the signal."""
+        if self._track is not None:
+            count = enhanced.shape[1]
+            self._curve.push(self._track.push(self._noisy[:, :count], enhanced))
+            self._noisy = self._noisy[:, count:].copy()
+        if self._stretch is not None:
+            enhanced = self._stretch.push(enhanced)
+        self._enhanced = _append(self._enhanced, self._up.push(enhanced))
+
+    def _mix(self) -> Samples:
+        """Combine as many samples as all partners have."""
+        count = min(self._enhanced.shape[1], self._input.shape[1])
+        if self._up_noisy is not None:
+            count = min(count, self._low.shape[1])
+        if self._track is not None:
+            count = min(count, self._curve.ready)
+        wet, self._enhanced = _split(self._enhanced, count)
+        dry, self._input = _split(self._input, count)
+        low, self._low = _split(self._low, count if self._up_noisy is not None else 0)
+        if self._track is not None:
+            wet = wet + self._curve.take(count) * (dry - low)
+        elif self._up_noisy is not None:
+            dry = low
+        return (np.float32(1 - self._wet) * dry + np.float32(self._wet) * wet).astype(np.float32, copy=False)
+
+
+def _append(first: Samples, second: Samples) -> Samples:
+    return np.concatenate([first, second], axis=1) if second.shape[1] else first
+
+
+def _split(wave: Samples, count: int) -> tuple[Samples, Samples]:
+    return wave[:, :count], wave[:, count:].copy()
