@@ -2,8 +2,8 @@
 
 Letters: P positions (batch times length), d = d_model, D inner channels, N state size, R rank of the step, k kernel.
 
-The **paper's** protocol is that of thop, which the published figures come from: a forward hook on every module of a type
-it knows. It therefore misses what modules compute by other means (Mamba's in_proj, dt_proj and scan, attention inside
+The **paper's** protocol is that of thop, which the published figures come from: a forward hook on every module whose
+type it knows. It therefore misses what is computed by other means (Mamba's in_proj, dt_proj and scan, attention inside
 `nn.MultiheadAttention`) and charges a transposed convolution by its output. It counts norms as four operations for each
 element and PReLU as one. Kept to compare with published tables: 65.457 G for the advanced model on two seconds.
 
@@ -11,7 +11,7 @@ The **honest** protocol counts what is computed: every matrix product and convol
 attention's two products included, and for each state of a scan three MACs (decay, update, read-out). Additions,
 norms, activations and the Fourier transform are not counted.
 
-Models are run on the meta device: shapes only, no arithmetic, so the count takes milliseconds.
+Models are run on the meta device: shapes only, no arithmetic, so a count takes tenths of a second.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def build_mixer(config: MixerConfig, d_model: int) -> nn.Module:
     if config.kind == "transformer":
         return Transformer(config, d_model)
     if not config.bidirectional:
-        raise SemambaError("mixer.bidirectional: a conformer needs the future; choose mamba, lstm or transformer instead")
+        raise SemambaError("mixer.bidirectional: a conformer needs the future; choose mamba, lstm or transformer")
     return Conformer(config, d_model)
 
 
