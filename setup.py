@@ -1,8 +1,8 @@
 """Builds the optional C++ kernels; everything else about the package is in pyproject.toml.
 
 One kernel source becomes several object files, one for each instruction set, and a dispatcher picks one when the
-library is loaded. The result is a plain shared library of C functions, read through ctypes: no torch, no Python headers.
-It is optional: whatever goes wrong here is one warning, and the package falls back on its pure PyTorch scan.
+library is loaded. The result is a plain shared library of C functions, read through ctypes: no torch headers, no Python
+headers. It is optional: whatever goes wrong here is one warning, and the package falls back on its PyTorch scan.
 
 For developers, after a change of the C++ sources:  python setup.py build_ext --inplace
 """
@@ -40,6 +40,10 @@ class BuildKernels(build_ext):
     def get_ext_filename(self, fullname: str) -> str:
         # No Python version in the name: the library holds plain C functions and serves every interpreter.
         return str(Path(*fullname.split("."))) + (".dll" if sys.platform == "win32" else ".so")
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.in_source = bool(self.inplace)  # `run` switches `inplace` off while it works
 
     def run(self) -> None:
         try:
@@ -88,7 +92,7 @@ class BuildKernels(build_ext):
 
     def _give_up(self, error: BaseException) -> None:
         """Warn and go on, unless a developer asked for nothing but the kernels."""
-        if self.inplace and not self.editable_mode:
+        if self.in_source and not self.editable_mode:
             raise error
         print(
             f"warning: semamba: the C++ kernels were not built ({textwrap.shorten(str(error), 120)}); "
