@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +54,8 @@ def train(
         sources=sources.describe_sources(manifest),
     )
     outcome = run.train()
-    typer.echo(f"{outcome} in {run.folder.path}")
+    best = f", best {loaded.valid.score} {outcome.best:.3f}" if math.isfinite(outcome.best) else ""
+    typer.echo(f"{outcome.reason} at step {outcome.step}{best}; everything is in {run.folder.path}")
     if export is not None:
         from semamba.train.ship import export as write
 

@@ -29,12 +29,17 @@ Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]  # first step -> pair
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. `stopped` is 'done', 'budget' or a signal number."""
+    """How a run ended. `stopped` is 'done', 'budget' or a signal number; scores are those of the last validation."""
 
     step: int
     scores: dict[str, float]
     best: float
     stopped: str | int
+
+    @property
+    def reason(self) -> str:
+        words = {"done": "all steps done", "budget": "time budget used up"}
+        return words.get(str(self.stopped), f"stopped by signal {self.stopped}, state saved")
 
 
 class Run:
@@ -93,7 +98,10 @@ class Run:
                     if self.stop_signal or t.elapsed >= self.budget - self._validation_seconds:
                         stopped = self.stop_signal or "budget"
                         break
-                    for name, value in train_step(t, *next(batches), self.progress()).items():
+                    batch = self._next(batches)
+                    if batch is None:
+                        continue  # to the check for a stop
+                    for name, value in train_step(t, *batch, self.progress()).items():
                         sums[name] = sums.get(name, 0) + value
                     now = time.monotonic()
                     if t.step % every.log_every == 0:
@@ -122,6 +130,20 @@ class Run:
         """Fraction of the run behind us: by steps, or by time when the recipe leaves the steps open."""
         steps = self.recipe.train.steps
         return self.training.elapsed / self.budget if steps == "auto" else self.training.step / steps
+
+    def _next(self, batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor] | None:
+        """The next batch, or None when a signal to stop has also ended the processes that make batches."""
+        try:
+            batch = next(batches)
+        except RuntimeError as error:
+            if self.stop_signal:
+                return None
+            raise SemambaError(f"mixing a batch failed at step {self.training.step}: {error}") from None
+        # torch raises from a SIGCHLD handler, even in the middle of a step, when a worker dies; without the
+        # handler the loader notices at the next batch, when the weights and the step count agree.
+        if hasattr(signal, "SIGCHLD"):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        return batch
 
     def _last_step(self) -> float:
         steps = self.recipe.train.steps

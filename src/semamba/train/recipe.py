@@ -86,11 +86,12 @@ def check(recipe: Recipe, where: str) -> None:
     """Refuse values that would only fail late, and validation on test material."""
     train = recipe.train
     positive = {"batch_size": train.batch_size, "accumulate": train.accumulate, "log_every": train.log_every}
+    positive = {f"train.{key}": value for key, value in positive.items()} | {"valid.jobs": recipe.valid.jobs}
     if isinstance(train.steps, int):
-        positive["steps"] = train.steps
+        positive["train.steps"] = train.steps
     for key, value in positive.items():
         if value < 1:
-            raise SemambaError(f"{where}: train.{key} must be at least 1 (got {value})")
+            raise SemambaError(f"{where}: {key} must be at least 1 (got {value})")
     if train.batch_size % train.accumulate:
         raise SemambaError(f"{where}: train.accumulate must divide train.batch_size ({train.batch_size})")
     if not 0 <= train.ema < 1:
@@ -108,7 +109,7 @@ def parse_duration(text: str) -> float:
     """Seconds of '90m', '2h', '1h30m', '45s' or a plain number of seconds."""
     match = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text.strip().lower())
     try:
-        if match is None or not text.strip():
+        if match is None or not any(match.groups()):
             raise ValueError
         hours, minutes, seconds = (float(part) if part else 0.0 for part in match.groups())
     except ValueError:

@@ -42,7 +42,8 @@ class Training:
 def start(recipe: Recipe, device: torch.device) -> Training:
     """A fresh Training: the model's first weights depend on the seed alone."""
     torch.manual_seed(recipe.train.seed)
-    model = models.build(models.config_from_dict(recipe.model, "model")).to(device).train()
+    model_config = models.config_from_dict(recipe.model, "model")
+    model = models.build(model_config).to(device).train()
     cfg = recipe.optimiser
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=cfg.lr, betas=cfg.betas, weight_decay=cfg.weight_decay, fused=True
@@ -52,7 +53,7 @@ def start(recipe: Recipe, device: torch.device) -> Training:
         device=device,
         model=model,
         forward=torch.compile(model) if recipe.train.compile else model,
-        spectrum=Spectrum(model.config.stft).to(device),
+        spectrum=Spectrum(model_config.stft).to(device),
         optimiser=optimiser,
         ema=Ema(model, recipe.train.ema),
     )

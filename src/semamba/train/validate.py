@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from semamba.data.dataset import Pair
-from semamba.errors import SemambaError
 from semamba.spectrum import Spectrum
 
 SCORES = ("pesq", "stoi", "si_sdr")
@@ -70,8 +69,6 @@ def score_pair(clean: Wave, enhanced: Wave) -> dict[str, float]:
 
 def scoring_pool(jobs: int) -> Executor:
     """Fresh interpreters: forking a process that runs torch's threads can deadlock."""
-    if jobs < 1:
-        raise SemambaError(f"valid.jobs must be at least 1 (got {jobs})")
     return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread)
 
 

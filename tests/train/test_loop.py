@@ -1,0 +1,160 @@
+"""The run: resume after any kill, stop on a signal or at the budget, keep best and last, survive a full disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from semamba import checkpoint
+from semamba.errors import SemambaError
+from semamba.train import loop, state
+from semamba.train.loop import Run
+from semamba.train.ship import export
+from tests.train import tiny
+
+SAVE_EVERY_STEP = {"train": {"checkpoint_minutes": 0}}
+
+
+class Killed(Exception):
+    """Stands for a process that is gone: nothing after it runs."""
+
+
+def killed_at(step: int) -> loop.Batches:
+    def from_step(first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for number, batch in enumerate(tiny.batches(first), first):
+            if number == step:
+                raise Killed
+            yield batch
+
+    return from_step
+
+
+def signalled_at(step: int, number: int) -> loop.Batches:
+    def from_step(first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for count, batch in enumerate(tiny.batches(first), first):
+            if count == step:
+                os.kill(os.getpid(), number)
+            yield batch
+
+    return from_step
+
+
+def states(run: Run) -> dict[str, Tensor]:
+    t = run.training
+    return {**t.model.state_dict(), **{f"ema.{k}": v for k, v in t.ema.model.state_dict().items()}}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    run = Run(tiny.recipe(), tmp_path_factory.mktemp("runs") / "whole", tiny.batches, [])
+    assert run.train().step == 6
+    return states(run)
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, uninterrupted: dict[str, Tensor], step: int) -> None:
+    with pytest.raises(Killed):
+        Run(tiny.recipe(**SAVE_EVERY_STEP), tmp_path, killed_at(step), []).train()
+    resumed = Run(tiny.recipe(), tmp_path, tiny.batches, [])
+    assert resumed.training.step == step
+    resumed.train()
+    for name, value in states(resumed).items():
+        assert torch.equal(value, uninterrupted[name]), name
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert steps == [2, 4, 6]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_step_and_saves(
+    tmp_path: Path, uninterrupted: dict[str, Tensor], number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    outcome = Run(tiny.recipe(), tmp_path, signalled_at(2, number), []).train()
+    assert (outcome.step, outcome.stopped) == (3, int(number))
+    assert signal.getsignal(number) is before
+    resumed = Run(tiny.recipe(), tmp_path, tiny.batches, [])
+    resumed.train()
+    assert all(torch.equal(value, uninterrupted[name]) for name, value in states(resumed).items())
+
+
+def test_budget_ends_the_run_and_drives_the_schedule(tmp_path: Path) -> None:
+    recipe = tiny.recipe(train={"steps": "auto"})
+    with pytest.raises(SemambaError, match="--time-budget"):
+        Run(recipe, tmp_path / "none", tiny.batches, [])
+    run = Run(recipe, tmp_path / "run", tiny.batches, [], budget=1.0)
+    outcome = run.train()
+    assert outcome.stopped == "budget" and outcome.step > 1 and 1.0 <= run.training.elapsed < 5
+    rate = run.training.optimiser.param_groups[0]["lr"]
+    assert rate < 0.7 * recipe.optimiser.lr
+    again = Run(recipe, tmp_path / "run", tiny.batches, [], budget=1.0).train()
+    assert again.step == outcome.step
+
+
+def test_never_resume_refuses_an_existing_run(tmp_path: Path) -> None:
+    Run(tiny.recipe(train={"steps": 1}), tmp_path, tiny.batches, []).train()
+    with pytest.raises(SemambaError, match="a run exists here"):
+        Run(tiny.recipe(), tmp_path, tiny.batches, [], resume="never")
+    with pytest.raises(SemambaError, match="no such file"):
+        Run(tiny.recipe(), tmp_path, tiny.batches, [], resume=tmp_path / "nothing.pt")
+    other = tiny.recipe(model={"channels": 16})
+    with pytest.raises(SemambaError, match="does not fit"):
+        Run(other, tmp_path, tiny.batches, [])
+    (tmp_path / "state.pt").write_bytes(b"broken")
+    with pytest.raises(SemambaError, match="not a readable"):
+        Run(tiny.recipe(), tmp_path, tiny.batches, [])
+
+
+def test_a_full_disk_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, calls = state.save_state, []
+
+    def sometimes_full(*arguments: object) -> None:
+        calls.append(arguments)
+        if len(calls) in (2, 3):
+            raise OSError("No space left on device")
+        real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(state, "save_state", sometimes_full)
+    assert Run(tiny.recipe(**SAVE_EVERY_STEP), tmp_path, tiny.batches, []).train().step == 6
+    assert capsys.readouterr().out.count("No space left") == 2
+
+    def always_full(*arguments: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(state, "save_state", always_full)
+    longer = tiny.recipe(train={"steps": 7})
+    with pytest.raises(SemambaError, match="the last good one is still there"):
+        Run(longer, tmp_path, tiny.batches, []).train()
+    assert Run(longer, tmp_path, tiny.batches, []).training.step == 6
+
+
+def test_init_starts_from_given_weights(tmp_path: Path) -> None:
+    Run(tiny.recipe(), tmp_path / "first", tiny.batches, []).train()
+    second = Run(tiny.recipe(), tmp_path / "second", tiny.batches, [], init=tmp_path / "first" / "last")
+    given = checkpoint.load(tmp_path / "first" / "last").state_dict()
+    assert second.training.step == 0
+    assert all(torch.equal(value, given[name]) for name, value in second.training.model.state_dict().items())
+
+
+def test_validation_keeps_the_best_and_export_writes_a_card(tmp_path: Path) -> None:
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    source = {"kind": "speech", "source": "tones", "licence": "CC0-1.0", "files": 1, "minutes": 0.1}
+    recipe = tiny.recipe(train={"steps": 2}, valid={"jobs": 1})
+    run = Run(recipe, tmp_path / "run", tiny.batches, [tiny.speech_like()], sources=[source])
+    outcome = run.train()
+    assert outcome.best == outcome.scores["pesq"] > 1
+    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [r["kind"] for r in records] == ["train", "valid"] and records[1]["unscored"] == 0
+    export(tmp_path / "run", tmp_path / "weights" / "tone")
+    card = (tmp_path / "weights" / "tone" / "card.md").read_text()
+    assert "# tone" in card and "CC0-1.0" in card and f"{outcome.best:.3f}" in card and str(tmp_path) not in card
+    checkpoint.load(tmp_path / "weights" / "tone")

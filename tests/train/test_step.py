@@ -1,0 +1,80 @@
+"""The step: it learns, schedules, skips what is not finite, and micro-batches change nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from semamba.errors import SemambaError
+from semamba.train.recipe import OptimiserConfig
+from semamba.train.step import Training, learning_rate, normalise_pair, start, train_step
+from tests.train import tiny
+
+CPU = torch.device("cpu")
+
+
+def weights(t: Training) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in t.model.parameters()]).clone()
+
+
+def test_loss_falls_on_one_batch() -> None:
+    t = start(tiny.recipe(optimiser={"lr": 1e-2}), CPU)
+    noisy, clean = next(tiny.batches(0))
+    first, *_, last = [float(train_step(t, noisy, clean, 0.0)["loss"]) for _ in range(40)]
+    assert last < 0.7 * first, (first, last)
+
+
+def test_micro_batches_give_the_same_step() -> None:
+    batch = next(tiny.batches(0))
+    whole, parts = start(tiny.recipe(), CPU), start(tiny.recipe(train={"accumulate": 2}), CPU)
+    losses = [float(train_step(t, *batch, 0.0)["loss"]) for t in (whole, parts)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    torch.testing.assert_close(weights(whole), weights(parts), atol=2e-4, rtol=1e-3)
+
+
+def test_a_step_that_is_not_finite_changes_no_weight_and_is_counted() -> None:
+    t = start(tiny.recipe(optimiser={"max_bad_steps": 2}), CPU)
+    noisy, clean = next(tiny.batches(0))
+    before = weights(t)
+    train_step(t, noisy, clean * float("nan"), 0.0)
+    assert (t.bad_steps, t.bad_in_a_row, t.step) == (1, 1, 1)
+    assert torch.equal(weights(t), before)
+    train_step(t, noisy, clean, 0.0)
+    assert (t.bad_steps, t.bad_in_a_row) == (1, 0) and not torch.equal(weights(t), before)
+    with pytest.raises(SemambaError, match="not finite for 2 steps"):
+        for _ in range(2):
+            train_step(t, noisy, clean * float("nan"), 0.0)
+
+
+def test_silent_pairs_train_without_trouble() -> None:
+    t = start(tiny.recipe(), CPU)
+    silence = torch.zeros(2, 4096)
+    train_step(t, silence, silence, 0.0)
+    train_step(t, next(tiny.batches(0))[0], silence, 0.0)
+    assert t.bad_steps == 0
+
+
+def test_pairs_are_brought_to_one_level_by_one_factor() -> None:
+    noisy, clean = next(tiny.batches(0))
+    loud, target = normalise_pair(noisy * torch.tensor([[1.0], [100.0]]), clean * torch.tensor([[1.0], [100.0]]))
+    torch.testing.assert_close(loud.square().mean(-1), torch.ones(2))
+    torch.testing.assert_close(target / loud, clean / noisy, atol=1e-3, rtol=1e-3)
+
+
+def test_schedule_warms_up_then_follows_a_cosine_to_the_floor() -> None:
+    cfg = OptimiserConfig(lr=1.0, warmup=10, floor=0.1)
+    assert learning_rate(cfg, 0, 0.0) == pytest.approx(0.1)
+    assert learning_rate(cfg, 9, 0.0) == pytest.approx(1.0)
+    assert learning_rate(cfg, 500, 0.5) == pytest.approx(0.55)
+    assert learning_rate(cfg, 1000, 1.0) == learning_rate(cfg, 2000, 1.7) == pytest.approx(0.1)
+
+
+def test_the_average_lags_behind_the_weights() -> None:
+    t = start(tiny.recipe(train={"ema": 0.9}), CPU)
+    before = weights(t)
+    batch = next(tiny.batches(0))
+    for _ in range(20):
+        train_step(t, *batch, 0.0)
+    averaged = torch.cat([p.flatten() for p in t.ema.model.parameters()])
+    moved = (weights(t) - before).norm()
+    assert 0 < (averaged - before).norm() < moved and (averaged - weights(t)).norm() < moved
