@@ -93,6 +93,7 @@ class BuildKernels(build_ext):
     def _give_up(self, error: BaseException) -> None:
         """Warn and go on, unless a developer asked for nothing but the kernels."""
         if self.in_source and not self.editable_mode:
+            self.extensions[0].optional = False
             raise error
         print(
             f"warning: semamba: the C++ kernels were not built ({textwrap.shorten(str(error), 120)}); "
