@@ -26,7 +26,10 @@ def evaluate(
         Path | None, typer.Option(help="Noisy recordings with the same relative names.", show_default=False)
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Enhance the noisy recordings with this model.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Enhance --noisy with this model (name or folder) [default: the shipped one].", show_default=False
+        ),
     ] = None,
     with_noisy: Annotated[bool, typer.Option("--with-noisy", help="Score the noisy recordings too.")] = False,
     pcs: Annotated[bool, typer.Option("--pcs", help="Apply perceptual contrast stretching before scoring.")] = False,
@@ -46,11 +49,15 @@ def evaluate(
     Files that cannot be scored are named, counted and left out of the mean; the exit code is then 1.
     """
     tested = noisy if enhanced is None else enhanced
-    if (enhanced is None) == (model is None) or tested is None:
-        raise typer.BadParameter("give either --enhanced FOLDER, or --noisy FOLDER with --model NAME")
+    if tested is None or (enhanced is not None and model is not None):
+        raise typer.BadParameter("give either --enhanced FOLDER, or --noisy FOLDER with or without --model NAME")
     if with_noisy and noisy is None:
         raise typer.BadParameter("--with-noisy needs --noisy FOLDER")
 
+    if enhanced is None and model is None:
+        from semamba.checkpoint import DEFAULT_MODEL
+
+        model = DEFAULT_MODEL
     from semamba.metrics import intrusive, pairs, pool
     from semamba.metrics.evaluate import Preparation, Scored
 

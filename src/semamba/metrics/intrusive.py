@@ -100,10 +100,11 @@ def stoi(clean: Signal, enhanced: Signal, sample_rate: int = SAMPLE_RATE, extend
 
 def si_sdr(clean: Signal, enhanced: Signal) -> float:
     """Scale-invariant signal-to-distortion ratio in dB (Le Roux 2019), after removing both means."""
-    clean, enhanced = (signal - signal.mean() for signal in check_pair(clean, enhanced))
+    clean, enhanced = check_pair(clean, enhanced)
     for name, signal in (("clean", clean), ("enhanced", enhanced)):
-        if not signal.any():
+        if (signal == signal[0]).all():
             raise MetricError(f"SI-SDR is not defined: the {name} signal is constant")
+    clean, enhanced = clean - clean.mean(), enhanced - enhanced.mean()
     target = clean * (np.dot(enhanced, clean) / np.dot(clean, clean))
     matched, distortion = np.sum(target**2), np.sum((enhanced - target) ** 2)
     rounding = (10 * np.finfo(np.float64).eps) ** 2 * (matched + distortion)

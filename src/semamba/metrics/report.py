@@ -134,7 +134,7 @@ def problem_lines(scored: Sequence[Scored]) -> list[str]:
 
 
 def _t_975(degrees: int) -> float:
-    """97.5% point of Student's t; beyond the table the Cornish-Fisher expansion, good to 1e-5 there."""
+    """97.5% point of Student's t; beyond the table the Cornish-Fisher expansion, good to 1e-4 there."""
     if degrees <= len(_T_975):
         return _T_975[degrees - 1]
     z = NormalDist().inv_cdf(0.975)

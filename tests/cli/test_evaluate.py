@@ -1,0 +1,94 @@
+"""`semamba evaluate` from folders to table, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from semamba import audio
+from semamba.cli.evaluate import evaluate
+from semamba.errors import SemambaError
+
+pytest.importorskip("pesq")
+pytest.importorskip("pystoi")
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """clean/ and noisy/ with two good pairs, a silent output and a clean file without partner."""
+    root = tmp_path_factory.mktemp("sets")
+    time = np.arange(RATE) / RATE
+    voice = 0.1 * sum(np.sin(2 * np.pi * 140 * k * time) / k for k in range(1, 20))
+    clean = voice * np.clip(np.sin(2 * np.pi * 2.5 * time), 0, None)
+    noise = np.random.default_rng(0).standard_normal((2, RATE))
+    for part in ("clean", "noisy"):
+        (root / part).mkdir()
+    for index in range(2):
+        audio.write(root / f"clean/{index}.wav", (clean + 1e-4 * noise[0])[None].astype(np.float32), RATE)
+        audio.write(root / f"noisy/{index}.flac", (clean + 0.02 * noise[index])[None].astype(np.float32), RATE)
+    audio.write(root / "clean/silent.wav", clean[None].astype(np.float32), RATE)
+    audio.write(root / "noisy/silent.wav", np.zeros((1, RATE), np.float32), RATE)
+    audio.write(root / "clean/alone.wav", clean[None].astype(np.float32), RATE)
+    return root
+
+
+def run(*arguments: object):  # type: ignore[no-untyped-def]
+    app = typer.Typer()
+    app.command()(evaluate)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_folders_to_reports(folders: Path, tmp_path: Path) -> None:
+    result = run(
+        "--clean", folders / "clean", "--enhanced", folders / "noisy", "--jobs", 1,
+        "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv",
+    )  # fmt: skip
+    assert result.exit_code == 1  # two files are left out
+    assert "PESQ-WB" in result.stdout and "SI-SDR" in result.stdout
+    assert "2 of 4 enhanced files left out" in result.stderr
+    assert "silent.wav: the enhanced signal is silent" in result.stderr and "alone.wav: no file" in result.stderr
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert set(found["files"]) == {"0.wav", "1.wav"} and found["count"]["pesq"] == 2
+    assert found["mean"]["pesq"] == pytest.approx(np.mean([scores["pesq"] for scores in found["files"].values()]))
+    rows = list(csv.DictReader((tmp_path / "r.csv").open()))
+    assert [row["file"] for row in rows] == ["0.wav", "1.wav", "silent.wav", "alone.wav"]
+
+
+def test_model_beside_noisy(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import semamba
+
+    def load(name: str, device: str | None = None):  # type: ignore[no-untyped-def]
+        assert (name, device) == ("some-model", "cpu")
+        return lambda wave, rate: 0.5 * wave
+
+    monkeypatch.setattr(semamba, "load", load, raising=False)
+    result = run(
+        "--clean", folders / "clean", "--noisy", folders / "noisy", "--model", "some-model", "--device", "cpu",
+        "--with-noisy", "--limit", 2, "--jobs", 1, "--json", tmp_path / "r.json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "change" in result.stdout
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["noisy"]["count"]["stoi"] == found["count"]["stoi"] == 2
+    assert found["mean"]["si_sdr"] == pytest.approx(found["noisy"]["mean"]["si_sdr"], abs=1e-4)
+    assert found["settings"]["model"] == "some-model"
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--enhanced", "x", "--noisy", "y", "--model", "m"], ["--enhanced", "x", "--with-noisy"]]
+)
+def test_wrong_usage(folders: Path, arguments: list[str]) -> None:
+    assert run("--clean", folders / "clean", *arguments).exit_code == 2
+
+
+def test_an_unwritable_report_is_refused_at_once(folders: Path, tmp_path: Path) -> None:
+    result = run("--clean", folders, "--enhanced", folders, "--json", tmp_path / "missing" / "r.json")
+    assert isinstance(result.exception, SemambaError) and "does not exist" in str(result.exception)
