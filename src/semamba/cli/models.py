@@ -80,7 +80,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("model", "parameters", "GMAC\npaper", "GMAC\nhonest", "MMAC/s", "latency", "weights"):
         table.add_column(heading, justify="left" if heading in ("model", "weights") else "right", no_wrap=True)
     for row in rows:

@@ -24,11 +24,11 @@ PRESETS: dict[str, CausalConfig | BasicConfig | AdvancedConfig] = {
     # Table 1 of the paper.
     "basic-causal-mamba": BasicConfig(stft=_CAUSAL_LOG, mixer=MixerConfig("mamba", bidirectional=False, expand=2)),
     "basic-mamba": BasicConfig(mixer=MixerConfig("mamba", expand=4)),
-    "basic-causal-transformer": BasicConfig(
+    "basic-transformer-causal": BasicConfig(
         stft=_CAUSAL_LOG, blocks=8, mixer=replace(_WIDE_ATTENTION, bidirectional=False)
     ),
     "basic-transformer": BasicConfig(blocks=8, mixer=_WIDE_ATTENTION),
-    "basic-causal-lstm": BasicConfig(stft=_CAUSAL_LOG, mixer=MixerConfig("lstm", bidirectional=False)),
+    "basic-lstm-causal": BasicConfig(stft=_CAUSAL_LOG, mixer=MixerConfig("lstm", bidirectional=False)),
     "basic-lstm": BasicConfig(mixer=MixerConfig("lstm")),
     # Tables 2 and 3 of the paper; the Transformer is ours, with the Conformer's heads and feed-forward size.
     "advanced-mamba": AdvancedConfig(mixer=MixerConfig("mamba", expand=4)),
