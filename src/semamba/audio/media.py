@@ -115,10 +115,11 @@ class MediaReader:
 class MediaEncoder:
     """Encodes audio into a container of FFmpeg; pictures and subtitles of `source` travel along, packet by packet."""
 
+    _source: Any = None
+
     def __init__(self, temporary: Path, info: AudioInfo, name: Path, source: Path | None) -> None:
         av = _import_av(name)
         self._name, self._info, self._position = name, info, 0
-        self._source: Any = None
         self._tracks: list[Any] = []
         self._packets: Iterator[tuple[Any, Any]] = iter(())
         self._next: tuple[Any, Any] | None = None

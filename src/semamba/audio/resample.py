@@ -13,9 +13,11 @@ Samples = npt.NDArray[np.float32]
 def resample(wave: Samples, rate_in: float, rate_out: float, length: int | None = None) -> Samples:
     """(..., n) at `rate_in` Hz -> (..., length) at `rate_out` Hz; length defaults to round(n * rate_out / rate_in)."""
     wave = np.asarray(wave, dtype=np.float32)
-    flat = wave.reshape(-1, wave.shape[-1])
     if length is None:
         length = round(wave.shape[-1] * rate_out / rate_in)
+    if wave.size == 0:
+        return np.zeros((*wave.shape[:-1], length), np.float32)
+    flat = wave.reshape(-1, wave.shape[-1])
     stream = StreamResampler(flat.shape[0], rate_in, rate_out)
     result = np.concatenate([stream.push(flat), stream.finish(length)], axis=1)[:, :length]
     return result.reshape(*wave.shape[:-1], length)

@@ -113,7 +113,7 @@ class CausalCore:
 class ChunkCore:
     """Chunk k covers samples [k hop, k hop + size), hop = size - overlap; overlaps are cross-faded linearly.
 
-    A signal that fits into one chunk is given to the model whole. The last chunk reaches back to be as long as the rest.
+    A signal that fits into one chunk is given to the model whole. The last chunk reaches back to be as long as they.
     """
 
     def __init__(self, model: Any, channels: int, size: int, overlap: int) -> None:
