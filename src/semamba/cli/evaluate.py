@@ -122,6 +122,7 @@ def _progress(title: str, total: int) -> Iterator[Callable[[Scored], None]]:
 
 def _print_report(columns: dict[str, Sequence[Scored]], title: str) -> None:
     """Table of means with intervals on stdout, what was left out on stderr."""
+    from rich import box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -130,11 +131,12 @@ def _print_report(columns: dict[str, Sequence[Scored]], title: str) -> None:
 
     summaries = {key: report.summarise(scored) for key, scored in columns.items()}
     change = report.changes(columns["noisy"], columns["enhanced"]) if "noisy" in columns else None
-    table = Table(title=escape(title), caption=f"mean ± half of the interval ({report.INTERVAL})")
-    table.add_column("measure")
+    caption = f"mean over n files ± half of the interval ({report.INTERVAL})"
+    table = Table(title=escape(title), caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("measure", no_wrap=True)
     for key in [*summaries, *(["change"] if change else [])]:
-        table.add_column(key, justify="right")
-        table.add_column("files", justify="right")
+        table.add_column(key, justify="right", no_wrap=True)
+        table.add_column("n", justify="right", no_wrap=True)
     for metric, label in report.LABELS.items():
         cells = [escape(label)]
         for summary in summaries.values():

@@ -91,7 +91,7 @@ def _snr_frames(clean: Array, enhanced: Array) -> Array:
 
 
 def _llr_frames(clean: Array, enhanced: Array) -> Array:
-    """(T,) log of how much worse the enhanced predictor fits the clean frame; NaN where rounding leaves no prediction."""
+    """(T,) log of how much worse the enhanced predictor fits the clean frame; NaN where none exists."""
     r_clean, r_enhanced = _autocorrelation(clean), _autocorrelation(enhanced)
     lags = np.abs(np.subtract.outer(np.arange(ORDER + 1), np.arange(ORDER + 1)))
     toeplitz = r_clean[:, lags]  # (T, P+1, P+1)

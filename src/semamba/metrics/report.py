@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from semamba.errors import SemambaError
 from semamba.metrics.evaluate import METRICS, Scored
 
 INTERVAL = "95%, Student t over files"
@@ -98,7 +99,7 @@ def document(scored: Sequence[Scored]) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON document; the old file stays until the new one is complete."""
+    """Write a JSON document; the old file stays until the new one is complete. Raises SemambaError."""
     _replace(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -142,12 +143,15 @@ def _t_975(degrees: int) -> float:
 
 
 def _replace(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary: str | None = None
     try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with open(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        raise SemambaError(f"{path}: cannot be written ({error.strerror or error})") from None
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,190 @@
+"""Measure models on named sets of real recordings and write the tables of docs/results.md.
+
+    python benchmarks/results.py [--model NAME ...] [--shared ../shared]
+
+The folder given by --shared holds `data/<set>/{clean,noisy}` and `reference/peers.json`, the mean scores of public
+peers on the same files. Only the text between the two markers of the document is replaced; the rest is yours.
+With --limit N the tables are printed, not written, since they are no longer those of the whole sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from semamba.errors import SemambaError
+from semamba.metrics import report
+from semamba.metrics.evaluate import METRICS, Pair, Preparation, Scored, evaluate_pairs
+from semamba.metrics.pairs import find_pairs
+from semamba.metrics.pool import available_cpus
+
+ROOT = Path(__file__).resolve().parents[1]
+SETS = {
+    "valid/paired": "VoiceBank-DEMAND training-set pairs of two speakers kept out of training",
+    "test/dns_synth_upf": "DNS-Challenge style mixes",
+    "test/dns2020_test": "part of the DNS-2020 no-reverb test set",
+}
+BEGIN, END = "<!-- results: begin (written by benchmarks/results.py) -->", "<!-- results: end -->"
+NEW_DOCUMENT = f"# Measured results\n\n{BEGIN}\n{END}\n"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What was measured on one set: label -> results by file, noisy input first."""
+
+    name: str
+    seconds: float
+    systems: dict[str, Sequence[Scored]]
+
+
+def main() -> None:
+    options = parse_arguments()
+    peers = json.loads((options.shared / "reference/peers.json").read_text())
+    models = options.model or [default_model()]
+    try:
+        measured = [measure_set(options.shared / "data", name, models, options) for name in options.set]
+    except SemambaError as error:
+        sys.exit(f"error: {error}")
+    text = "\n".join(
+        [introduction(models), cost_table(models, peers), *(set_section(rows, models, peers) for rows in measured)]
+    )
+    if options.json:
+        content = {rows.name: {label: report.document(s) for label, s in rows.systems.items()} for rows in measured}
+        report.write_json(options.json, content)
+    if options.limit:
+        print(text)
+    else:
+        replace_section(options.out, text)
+        print(f"{options.out}: tables of {', '.join(models)} on {len(measured)} sets written")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", help="name or folder; may be repeated [default: the shipped one]")
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", help="folder of data and reference")
+    parser.add_argument("--set", action="append", choices=SETS, help="only this set; may be repeated")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/results.md")
+    parser.add_argument("--json", type=Path, help="write every score here too")
+    parser.add_argument("--limit", type=int, help="only the first N pairs of each set, printed")
+    parser.add_argument("--jobs", type=int, default=available_cpus(), help="processes that score")
+    options = parser.parse_args()
+    options.set = options.set or list(SETS)
+    if not (options.shared / "reference/peers.json").is_file():
+        parser.error(f"{options.shared}: no reference/peers.json here; name the folder with --shared")
+    return options
+
+
+def default_model() -> str:
+    from semamba.checkpoint import DEFAULT_MODEL
+
+    return DEFAULT_MODEL
+
+
+def measure_set(data: Path, name: str, models: Sequence[str], options: argparse.Namespace) -> Rows:
+    """Noisy input, each model, and each model followed by contrast stretching."""
+    import semamba
+    from semamba import audio
+
+    files, unpaired = find_pairs(data / name / "clean", data / name / "noisy")
+    if unpaired:
+        raise SemambaError(f"{data / name}: files without partner: {', '.join(unpaired)}")
+    files = files[: options.limit]
+    seconds = sum(audio.probe(noisy).seconds or 0.0 for _, _, noisy in files)
+    systems: dict[str, Sequence[Scored]] = {"noisy input": evaluate_pairs([Pair(*f) for f in files], options.jobs)}
+    for model in models:
+        print(f"{name}: {model} on {len(files)} files", file=sys.stderr)
+        enhancer = semamba.load(model)
+        enhanced = []
+        for file, clean, noisy in files:
+            wave, rate = audio.read(noisy)
+            enhanced.append(Pair(file, clean, (enhancer(wave, rate), rate)))
+        systems[model] = evaluate_pairs(enhanced, options.jobs)
+        systems[f"{model} + PCS"] = evaluate_pairs(enhanced, options.jobs, Preparation(pcs=True))
+    return Rows(name, seconds, systems)
+
+
+def introduction(models: Sequence[str]) -> str:
+    command = " ".join(f"--model {model}" for model in models)
+    return f"""\
+All tables of this section are made by one command, where `SHARED` is a folder with the sets and the peers' scores:
+
+```
+python benchmarks/results.py {command} --shared SHARED
+```
+
+Measures: wide-band PESQ (`pesq`), STOI and ESTOI (`pystoi`), CSIG, CBAK, COVL and segmental SNR (equal to the script
+that CMGAN, MP-SENet and SEMamba publish with), SI-SDR. Values are means over files ± half of the 95% interval
+(Student t over files). "Change" is taken file by file against the noisy input, so its interval is the one to judge
+an improvement by. Rows marked † are public peers: means on the same files with the same measures, no interval recorded.
+"""
+
+
+def cost_table(models: Sequence[str], peers: dict[str, Any]) -> str:
+    lines = ["| system | parameters | MAC per second of audio | algorithmic latency |", "|---|---:|---:|---:|"]
+    for model in models:
+        cost = model_cost(model)
+        latency = f"{cost.latency_ms:.0f} ms" if cost.causal else "whole signal"
+        lines.append(f"| **{model}** | {cost.parameters:,} | {cost.honest_macs_per_second / 1e6:,.0f} M | {latency} |")
+    for peer, cost in peers["cost"].items():
+        macs = f"{cost['macs_per_s'] / 1e6:,.0f} M" if "macs_per_s" in cost else "not recorded"
+        lines.append(f"| {peer} † | {cost['params']:,.0f} | {macs} | {cost['latency_ms']:.0f} ms |")
+    return "\n".join([*lines, ""])
+
+
+def model_cost(model: str) -> Any:
+    from semamba import checkpoint
+    from semamba.models import config_from_dict
+    from semamba.models.complexity import profile
+
+    return profile(config_from_dict(checkpoint.describe(model)["model"]))
+
+
+def set_section(rows: Rows, models: Sequence[str], peers: dict[str, Any]) -> str:
+    """Heading, command and table of one set."""
+    noisy = rows.systems["noisy input"]
+    summaries = {label: report.summarise(scored) for label, scored in rows.systems.items()}
+    lines = [f"### {rows.name}", "", f"{len(noisy)} pairs, {rows.seconds / 60:.1f} min: {SETS[rows.name]}.", "", "```"]
+    folder = f"SHARED/data/{rows.name}"
+    for model in models:
+        lines.append(
+            f"semamba evaluate --clean {folder}/clean --noisy {folder}/noisy --model {model} --with-noisy [--pcs]"
+        )
+    lines += ["```", "", "| system | " + " | ".join(report.LABELS[m] for m in METRICS) + " |"]
+    lines.append("|---|" + "---:|" * len(METRICS))
+    for label, summary in summaries.items():
+        shown = f"**{label}**" if label in models else label
+        lines.append(table_row(shown, [summary[metric].text(metric) for metric in METRICS]))
+        if label in models:
+            change = report.changes(noisy, rows.systems[label])
+            lines.append(table_row("change", [change[metric].text(metric, sign=True) for metric in METRICS]))
+    for peer, scores in peers["scores"].get(rows.name, {}).items():
+        if peer != "noisy input":
+            values = [f"{scores[metric]:.{report.DECIMALS.get(metric, 3)}f}" for metric in METRICS]
+            lines.append(table_row(f"{peer} †", values))
+    problems = [f"- {label}: {line}" for label, s in rows.systems.items() for line in report.problem_lines(s)]
+    if problems:
+        lines += ["", "Left out of the means:", *problems]
+    return "\n".join([*lines, ""])
+
+
+def table_row(label: str, cells: Sequence[str]) -> str:
+    return f"| {label} | " + " | ".join(cells) + " |"
+
+
+def replace_section(path: Path, text: str) -> None:
+    """Put `text` between the markers; a document without markers gets them at its end."""
+    document = path.read_text(encoding="utf-8") if path.exists() else NEW_DOCUMENT
+    if BEGIN not in document or END not in document:
+        document = f"{document.rstrip()}\n\n{BEGIN}\n{END}\n"
+    head, rest = document.split(BEGIN, 1)
+    tail = rest.split(END, 1)[1]
+    path.write_text(f"{head}{BEGIN}\n\n{text}\n{END}{tail}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
