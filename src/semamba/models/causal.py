@@ -166,10 +166,7 @@ class CausalBlock(nn.Module):
             self.frequency = BidirectionalMamba(mamba)
 
     def forward(self, x: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
-        batch, frames, bands, dim = x.shape
-        sequences = x.transpose(1, 2).reshape(batch * bands, frames, dim)
-        y, state = self.time(self.time_norm(sequences), state)
-        x = (sequences + y).reshape(batch, bands, frames, dim).transpose(1, 2)
+        x, state = self.time.residual(x, self.time_norm, 1, state)
         return x + self.frequency(self.frequency_norm(x)), state
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semamba.ops import selective_scan
+from semamba.ops import BlockWeights, MambaState, mamba_block
+
+__all__ = ["Mamba", "MambaConfig", "MambaState", "RMSNorm"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,6 @@ class MambaConfig:
     @property
     def dt_rank(self) -> int:
         return math.ceil(self.d_model / 16)
-
-
-class MambaState(NamedTuple):
-    """What a Mamba layer remembers of the past."""
-
-    conv: Tensor  # (B, k - 1, D): the last inputs of the short convolution
-    scan: Tensor  # (B, D, N)
 
 
 class RMSNorm(nn.Module):
@@ -76,42 +70,36 @@ class Mamba(nn.Module):
             self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))  # inverse of softplus
 
     def forward(self, x: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
-        """Returns the output and the state after the last position read.
+        """Returns the output and the state after the last position read; the state carries no gradient.
 
         Raises ValueError when a reversed layer is given a state: it would be the state of the future.
         """
-        if state is not None and self.reverse:
-            raise ValueError("a layer that reads backwards cannot continue from a state")
-        cfg = self.config
-        x, z = self.in_proj(x).chunk(2, dim=-1)  # (B, L, D) each
-        x, conv_state = self._short_convolution(x, state.conv if state is not None else None)
-        delta, b, c = self.x_proj(x).split([cfg.dt_rank, cfg.d_state, cfg.d_state], dim=-1)
-        y, scan_state = selective_scan(
-            x,
-            F.linear(delta, self.dt_proj.weight),
-            -torch.exp(self.A_log.float()),
-            b,
-            c,
-            self.D.float(),
-            z=z,
-            delta_bias=self.dt_proj.bias.float(),
-            delta_softplus=True,
-            initial_state=state.scan if state is not None else None,
-            reverse=self.reverse,
-        )
-        return self.out_proj(y), MambaState(conv_state, scan_state)
+        y, state = mamba_block(x[:, :, None], self._weights(None), state, self.reverse, residual=False)
+        return y[:, :, 0], state
 
-    def _short_convolution(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Depthwise convolution over the k - 1 previous positions and this one, then SiLU."""
-        taps = self.config.d_conv - 1
-        if self.reverse:
-            padded = F.pad(x, (0, 0, 0, taps))
-            weight = self.conv1d.weight.flip(-1)
-        else:
-            if past is None:
-                past = x.new_zeros(x.shape[0], taps, x.shape[2])
-            padded, weight = torch.cat([past, x], dim=1), self.conv1d.weight
-        length = x.shape[1]
-        y = self.conv1d.bias + sum(padded[:, i : i + length] * weight[:, 0, i] for i in range(taps + 1))
-        state = padded[:, :taps] if self.reverse else padded[:, length:]
-        return F.silu(y), state
+    def residual(
+        self, x: Tensor, norm: RMSNorm, axis: int, state: MambaState | None = None
+    ) -> tuple[Tensor, MambaState]:
+        """x + self(norm(x)) along axis 1 (time) or 2 (frequency) of (B, T, F, d), in one fused pass where possible.
+
+        The state's batch is B * F along time and B * T along frequency.
+        """
+        weights = self._weights(norm.weight)
+        if axis == 1:
+            return mamba_block(x, weights, state, self.reverse, eps=norm.eps)
+        y, state = mamba_block(x.flatten(0, 1)[:, :, None], weights, state, self.reverse, eps=norm.eps)
+        return y.reshape(x.shape), state
+
+    def _weights(self, norm: Tensor | None) -> BlockWeights:
+        return BlockWeights(
+            norm,
+            self.in_proj.weight,
+            self.conv1d.weight,
+            self.conv1d.bias,
+            self.x_proj.weight,
+            self.dt_proj.weight,
+            self.dt_proj.bias,
+            self.A_log,
+            self.D,
+            self.out_proj.weight,
+        )

@@ -1,0 +1,112 @@
+"""The residual Mamba block, x + Mamba(RMSNorm(x)), over any axis of a tensor: fused where a kernel can, composed elsewhere.
+
+Letters: d model channels, D inner channels, N state size, R rank of delta, k taps of the short convolution.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semamba.ops import cpu
+from semamba.ops.dispatch import backend_for, selective_scan
+
+# Above this many channels the products are large enough for the BLAS library to beat the fused kernel's cache locality.
+FUSED_CHANNELS = 128
+
+
+class BlockWeights(NamedTuple):
+    """Tensors of a Mamba layer in mamba-ssm's shapes, and the norm before it."""
+
+    norm: Tensor | None  # (d,)
+    in_proj: Tensor  # (2 D, d)
+    conv_weight: Tensor  # (D, 1, k)
+    conv_bias: Tensor  # (D,)
+    x_proj: Tensor  # (R + 2 N, D)
+    dt_proj: Tensor  # (D, R)
+    dt_bias: Tensor  # (D,)
+    A_log: Tensor  # (D, N)
+    D: Tensor  # (D,)
+    out_proj: Tensor  # (d, D)
+
+
+class MambaState(NamedTuple):
+    """What a Mamba layer remembers of the past."""
+
+    conv: Tensor  # (B, k - 1, D): the last inputs of the short convolution
+    scan: Tensor  # (B, D, N)
+
+
+def mamba_block(
+    x: Tensor,
+    weights: BlockWeights,
+    state: MambaState | None = None,
+    reverse: bool = False,
+    residual: bool = True,
+    eps: float = 1e-5,
+) -> tuple[Tensor, MambaState]:
+    """x (outer, L, inner, d) -> the same shape; outer * inner independent sequences run along L.
+
+    `weights.norm` None leaves the norm out, `residual=False` the addition of x. A given `state` continues from it, and the
+    returned one carries no gradient. Raises ValueError for a state with `reverse`: it would be the state of the future.
+    """
+    if state is not None and reverse:
+        raise ValueError("a layer that reads backwards cannot continue from a state")
+    tensors = [t for t in weights if t is not None]
+    keep = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
+    fused = backend_for(x) == "cpu" and x.shape[-1] <= FUSED_CHANNELS and not (keep and state is not None)
+    if not fused or x.numel() == 0:
+        return _composed(x, weights, state, reverse, residual, eps)
+    norm = weights.norm if weights.norm is not None else x.new_empty(0)
+    matrix = -torch.exp(weights.A_log.float())
+    ordered = [norm, *weights[1:7], matrix, *weights[8:]]
+    conv, scan = state if state is not None else (None, None)
+    normalise = weights.norm is not None
+    y, conv, scan, _ = cpu.mamba_block(x.contiguous(), ordered, conv, scan, eps, normalise, residual, reverse, keep)
+    return y, MambaState(conv, scan)
+
+
+def _composed(
+    x: Tensor, weights: BlockWeights, state: MambaState | None, reverse: bool, residual: bool, eps: float
+) -> tuple[Tensor, MambaState]:
+    """The same in PyTorch around the scan."""
+    outer, length, inner, d = x.shape
+    sequences = x.transpose(1, 2).reshape(outer * inner, length, d)
+    y = sequences
+    if weights.norm is not None:
+        y = F.rms_norm(y, weights.norm.shape, weights.norm, eps)
+    u, z = F.linear(y, weights.in_proj).chunk(2, dim=-1)  # (B, L, D) each
+    u, conv = _short_convolution(u, weights, state, reverse)
+    rank, n = weights.dt_proj.shape[1], weights.A_log.shape[1]
+    delta, b, c = F.linear(u, weights.x_proj).split([rank, n, n], dim=-1)
+    y, scan = selective_scan(
+        u,
+        F.linear(delta, weights.dt_proj),
+        -torch.exp(weights.A_log.float()),
+        b,
+        c,
+        weights.D.float(),
+        z=z,
+        delta_bias=weights.dt_bias.float(),
+        delta_softplus=True,
+        initial_state=state.scan if state is not None else None,
+        reverse=reverse,
+    )
+    y = F.linear(y, weights.out_proj)
+    if residual:
+        y = sequences + y
+    return y.reshape(outer, inner, length, d).transpose(1, 2), MambaState(conv.detach(), scan.detach())
+
+
+def _short_convolution(x: Tensor, weights: BlockWeights, state: MambaState | None, reverse: bool) -> tuple[Tensor, Tensor]:
+    """Depthwise convolution over this position and the k - 1 read before it, then SiLU; and what the next call needs."""
+    length, taps = x.shape[1], weights.conv_weight.shape[-1]
+    past = state.conv if state is not None else x.new_zeros(x.shape[0], taps - 1, x.shape[2])
+    padded = torch.cat([x, past] if reverse else [past, x], dim=1)
+    order = range(taps - 1, -1, -1) if reverse else range(taps)
+    y = weights.conv_bias + sum(padded[:, i : i + length] * weights.conv_weight[:, 0, k] for i, k in enumerate(order))
+    # Reading backwards, the last positions read are the first ones, in reading order.
+    return F.silu(y), padded[:, : taps - 1].flip(1) if reverse else padded[:, length:]

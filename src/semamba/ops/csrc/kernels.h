@@ -1,0 +1,46 @@
+// What Python passes to the kernels: plain structs of 64-bit integers and pointers, mirrored in ops/cpu.py.
+//
+// Letters: L length, D inner channels, N state size, d model channels, R dt_rank, k taps of the short convolution.
+#pragma once
+
+#include <cstdint>
+
+// A scan over `batch` sequences. Tensors are (batch, L, D or N) with unit last stride and the strides given; a null
+// pointer leaves an optional tensor out. `checkpoints` is (batch, chunks, N, padded D): the state before every chunk.
+struct ScanArgs {
+    int64_t batch, length, D, N, reverse, softplus, threads;
+    int64_t u_batch, u_step, delta_batch, delta_step, B_batch, B_step, C_batch, C_step, z_batch, z_step;
+    const float *u, *delta, *A, *B, *C, *skip, *z, *delta_bias, *initial_state;
+    float *y, *final_state, *checkpoints;
+    // Backward: gradients in, and gradients out in contiguous tensors of the shapes of the forward's inputs.
+    const float *dy, *dfinal_state;
+    float *du, *ddelta, *dA, *dB, *dC, *dskip, *dz, *ddelta_bias, *dinitial_state;
+};
+
+// A whole residual block, x + Mamba(RMSNorm(x)), over x (outer, L, inner, d) contiguous: outer * inner sequences.
+struct BlockArgs {
+    int64_t outer, length, inner, d, D, N, R, taps, reverse, residual, threads;
+    const float *x, *norm, *in_proj, *conv_weight, *conv_bias, *x_proj, *dt_proj, *dt_bias, *A, *skip, *out_proj;
+    const float *conv_state, *scan_state;  // (sequences, k - 1, D) and (sequences, D, N), or null
+    float *y, *final_conv, *final_scan, *checkpoints;
+    double eps;
+    const float* dy;
+    float *dx, *dnorm, *din_proj, *dconv_weight, *dconv_bias, *dx_proj, *ddt_proj, *ddt_bias, *dA, *dskip, *dout_proj;
+};
+
+// Steps between two stored states; the backward pass recomputes what lies between.
+constexpr int64_t kChunk = 32;
+
+struct Kernels {
+    const char* name;
+    int64_t lanes;
+    // Each works on sequences [begin, end) in one thread; `sums` is that thread's own, zeroed, summed by the caller.
+    int64_t (*scan_sums)(const ScanArgs&);
+    void (*scan_forward)(const ScanArgs&, int64_t begin, int64_t end);
+    void (*scan_backward)(const ScanArgs&, int64_t begin, int64_t end, float* sums);
+    void (*scan_finish)(const ScanArgs&, const float* sums);
+    int64_t (*block_sums)(const BlockArgs&);
+    void (*block_forward)(const BlockArgs&, int64_t begin, int64_t end);
+    void (*block_backward)(const BlockArgs&, int64_t begin, int64_t end, float* sums);
+    void (*block_finish)(const BlockArgs&, const float* sums);
+};

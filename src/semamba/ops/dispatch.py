@@ -1,0 +1,96 @@
+"""Which kernel runs, decided in one place; the public signature of the selective scan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from semamba.ops import cpu, reference
+
+Backend = Literal["reference", "cpu"]
+_forced: Backend | None = None
+
+
+def backend_for(x: Tensor) -> Backend:
+    """The kernel for a tensor: C++ for float32 and lower on the CPU, the reference for float64 and where nothing else is."""
+    if _forced is not None:
+        return _forced
+    if x.device.type == "cpu" and x.dtype != torch.float64 and cpu.available():
+        return "cpu"
+    return "reference"
+
+
+@contextmanager
+def using(backend: Backend) -> Iterator[None]:
+    """Force one kernel inside a `with` block, for tests and benchmarks."""
+    global _forced
+    before, _forced = _forced, backend
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    initial_state: Tensor | None = None,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The selective scan of Mamba (Gu & Dao 2023, eq. 2-4), differentiable in every tensor.
+
+        h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t,    y_t = (C_t . h_t + D u_t) * silu(z_t)
+
+    u, delta, z: (batch, L, D), any strides; A: (D, N), negative; B, C: (batch, L, N); D, delta_bias: (D,). `delta_bias` is
+    added to delta and `delta_softplus` applied first. `initial_state` (batch, D, N) defaults to zero. `reverse` reads the
+    sequence from its end. Returns y, shaped and typed like u, and the state after the last step read, float32.
+    Raises ValueError for shapes that do not fit.
+    """
+    _check(u, delta, A, B, C, D, z, delta_bias, initial_state)
+    if backend_for(u) == "reference":
+        return reference.selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse)
+    tensors = [t if t is None or t.dtype == torch.float32 else t.float() for t in (u, delta, A, B, C, D, z, delta_bias, initial_state)]
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    y, final, _ = cpu.scan(*tensors[:8], delta_softplus, tensors[8], reverse, keep)
+    return y.to(u.dtype), final
+
+
+def _check(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    initial_state: Tensor | None,
+) -> None:
+    if u.dim() != 3 or A.dim() != 2:
+        raise ValueError(f"u must be (batch, L, D) and A (D, N), got {tuple(u.shape)} and {tuple(A.shape)}")
+    batch, length, inner = u.shape
+    n = A.shape[1]
+    expected = {
+        "delta": (delta, (batch, length, inner)),
+        "A": (A, (inner, n)),
+        "B": (B, (batch, length, n)),
+        "C": (C, (batch, length, n)),
+        "D": (D, (inner,)),
+        "z": (z, (batch, length, inner)),
+        "delta_bias": (delta_bias, (inner,)),
+        "initial_state": (initial_state, (batch, inner, n)),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} must be {shape} to go with u {tuple(u.shape)}, got {tuple(tensor.shape)}")
