@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -59,6 +61,19 @@ def test_pairs_are_brought_to_one_level_by_one_factor() -> None:
     loud, target = normalise_pair(noisy * torch.tensor([[1.0], [100.0]]), clean * torch.tensor([[1.0], [100.0]]))
     torch.testing.assert_close(loud.square().mean(-1), torch.ones(2))
     torch.testing.assert_close(target / loud, clean / noisy, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (tiny.MODEL, True),
+        ({"preset": "basic-lstm-causal"}, False),
+        ({"preset": "basic-lstm", "normalise": "rms"}, True),
+    ],
+)
+def test_only_models_that_do_not_hear_levels_train_at_one(model: dict[str, object], expected: bool) -> None:
+    recipe = dataclasses.replace(tiny.recipe(), model=model)
+    assert start(recipe, CPU).one_level is expected
 
 
 def test_schedule_warms_up_then_follows_a_cosine_to_the_floor() -> None:

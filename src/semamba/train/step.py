@@ -31,6 +31,7 @@ class Training:
     spectrum: Spectrum
     optimiser: torch.optim.Optimizer
     ema: Ema
+    one_level: bool  # pairs are brought to RMS 1, see normalise_pair
     step: int = 0
     elapsed: float = 0.0  # seconds of training, over all resumed parts
     bad_steps: int = 0
@@ -56,6 +57,7 @@ def start(recipe: Recipe, device: torch.device) -> Training:
         spectrum=Spectrum(model_config.stft).to(device),
         optimiser=optimiser,
         ema=Ema(model, recipe.train.ema),
+        one_level=model_config.kind == "causal" or model.normalise == "rms",
     )
 
 
@@ -71,7 +73,9 @@ def train_step(t: Training, noisy: Tensor, clean: Tensor, progress: float) -> di
     torch.manual_seed(t.recipe.train.seed * 1_000_003 + t.step)  # makes dropout repeatable after a resume
     t.optimiser.zero_grad(set_to_none=True)
     log: dict[str, Tensor] = {}
-    noisy, clean = normalise_pair(noisy.to(t.device), clean.to(t.device))
+    noisy, clean = noisy.to(t.device), clean.to(t.device)
+    if t.one_level:
+        noisy, clean = normalise_pair(noisy, clean)
     for noisy_part, clean_part in zip(noisy.chunk(count), clean.chunk(count), strict=True):
         terms = loss_terms(t, noisy_part, clean_part)
         loss = losses.total(t.recipe.loss, terms)
@@ -101,7 +105,8 @@ def normalise_pair(noisy: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
     """Both waves (B, n), scaled by one factor per item so that the noisy one has RMS 1 (silent items stay as they are).
 
     The mixer draws levels over 35 dB. Without this the waveform and spectrum terms would train on the loud items only.
-    Models that expect utterance normalisation get exactly it; the causal family does not depend on level.
+    Models with utterance normalisation get exactly it, and the causal family does not depend on level. Any other model
+    must hear the levels it will meet, so its pairs stay as they were mixed.
     """
     rms = noisy.square().mean(-1, keepdim=True).sqrt()
     scale = torch.where(rms > 1e-5, 1 / rms.clamp(min=1e-5), torch.ones_like(rms))

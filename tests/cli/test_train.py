@@ -1,0 +1,100 @@
+"""`semamba train` end to end on a made-up corpus: it trains, resumes after kill -9, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from semamba.cli import app
+
+RECIPE = """
+model: {kind: causal, channels: 8, sub_bands: 8, d_model: 8, blocks: 1, heads: 2, d_state: 4}
+mix: {crop_seconds: 0.5}
+optimiser: {warmup: 2}
+train: {steps: 6, batch_size: 2, log_every: 1, validate_every: 0, checkpoint_minutes: 0, workers: 0, device: cpu}
+valid: {jobs: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    rng, seconds = np.random.default_rng(0), np.arange(32000) / 16000
+    voice = 0.1 * np.sign(np.sin(2 * np.pi * 140 * seconds)) * (np.sin(2 * np.pi * 2 * seconds) > -0.3)
+    noise = 0.03 * rng.standard_normal(32000)
+    rows = ["path,split,kind,speaker,source,licence"]
+    for name, kind, split, wave in (
+        ("a.wav", "speech", "train", voice),
+        ("n.wav", "noise", "train", noise),
+        ("clean/p.wav", "paired_clean", "valid", voice),
+        ("noisy/p.wav", "paired_noisy", "valid", voice + noise),
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        soundfile.write(folder / name, wave, 16000)
+        rows.append(f"{name},{split},{kind},s,made-up,CC0-1.0")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    (folder / "tiny.yaml").write_text(RECIPE)
+    return folder
+
+
+def arguments(corpus: Path, out: Path, *more: str) -> list[str]:
+    return ["train", str(corpus / "tiny.yaml"), "--data", str(corpus / "manifest.csv"), "--out", str(out), *more]
+
+
+def steps(out: Path) -> list[int]:
+    lines = (out / "log.jsonl").read_text().splitlines() if (out / "log.jsonl").exists() else []
+    return [json.loads(line)["step"] for line in lines if line.endswith("}")]
+
+
+def test_kill_and_resume_by_the_same_command(corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    out = tmp_path / "run"
+    program = [sys.executable, "-c", "from semamba.cli import main; main()"]
+    endless = arguments(corpus, out, "--set", "train.steps=100000")
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*program, *endless], stdout=subprocess.DEVNULL, env=one_thread)
+    deadline = time.monotonic() + 60
+    while len(steps(out)) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(steps(out)) >= 3
+    last = steps(out)[-1] + 4
+    shorter = arguments(corpus, out, "--set", f"train.steps={last}", "--export", str(tmp_path / "x"))
+    result = CliRunner().invoke(app, shorter)
+    assert result.exit_code == 0, result.output
+    assert "resumed" in result.output and f"all steps done at step {last}" in result.output
+    assert steps(out) == [*range(1, last + 1), last]  # the last validation shares the last step
+    assert (tmp_path / "x" / "card.md").is_file()
+    assert (tmp_path / "x" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--set", "train.batchsize=2"], "did you mean 'batch_size'"),
+        (["--set", "valid.split=test"], "test split must not choose"),
+        (["--set", "valid.split=nowhere"], "nowhere"),
+        (["--set", "train.steps=auto"], "--time-budget"),
+        (["--set", "model.kind=advnced"], "advnced"),
+        (["--time-budget", "soon"], "time budget 'soon'"),
+        (["--init", "no-such-model"], "no-such-model"),
+        (["--resume", "missing.pt"], "missing.pt"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_no_folder(corpus: Path, tmp_path: Path, more: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, arguments(corpus, tmp_path / "run", *more))
+    assert result.exit_code == 1
+    assert message in result.output and result.output.count("\n") == 1, result.output
+    assert not (tmp_path / "run").exists()
