@@ -67,6 +67,7 @@ class BuildKernels(build_ext):
         variants = {"portable": [], **(X86_FLAGS if x86 else {})}
         with ThreadPoolExecutor(len(variants)) as pool:
             jobs = {isa: pool.submit(self._compile_kernels, isa, [*flags, *extra]) for isa, extra in variants.items()}
+        # First in line: the linker keeps the first copy of inline library code, which must run on any processor.
         objects = jobs.pop("portable").result()
         macros: list[tuple[str, str | None]] = []
         for isa, job in jobs.items():

@@ -74,9 +74,14 @@ def _scan() -> Iterator[Finding]:
     import torch
 
     from semamba import ops
+    from semamba.ops import cpu, reference
 
-    running = ops.kernel()
-    yield Finding("kernel", "ok" if running.compiled else "note", f"{running.name}: {running.reason}")
+    if ops.backend_for(torch.zeros(1)) == "cpu":
+        text = f"C++, {cpu.kernel_name()}: the best that this processor and this build share"
+        yield Finding("kernel", "ok", text)
+    else:
+        advice = "install a C++ compiler, then: pip install --force-reinstall --no-deps semamba (or . in a checkout)"
+        yield Finding("kernel", "note", f"the slow PyTorch scan, as {cpu.why_unavailable()}; to change it {advice}")
 
     generator = torch.Generator().manual_seed(0)
 
@@ -85,15 +90,16 @@ def _scan() -> Iterator[Finding]:
 
     u, delta, z = (noise(2, 37, 21) for _ in range(3))  # (B, L, D)
     b, c = noise(2, 37, 16), noise(2, 37, 16)  # (B, L, N)
-    a = -torch.rand(21, 16, generator=generator)
-    extra = {"D": noise(21), "z": z, "delta_bias": noise(21), "delta_softplus": True}
-    difference = 0.0
+    a, skip, bias = -torch.rand(21, 16, generator=generator), noise(21), noise(21)
+    differences: list[float] = []
     for reverse in (False, True):
-        results = ops.selective_scan(u, delta, a, b, c, **extra, reverse=reverse)
-        expected = ops.reference.selective_scan(u, delta, a, b, c, **extra, reverse=reverse)
-        difference = max(difference, *(float((x - y).abs().max()) for x, y in zip(results, expected, strict=True)))
-    agrees = difference <= SCAN_TOLERANCE  # false for NaN too
-    yield Finding("scan", "ok" if agrees else "failed", f"differs from the reference by {difference:.1e} at most")
+        results, expected = (
+            scan(u, delta, a, b, c, skip, z=z, delta_bias=bias, delta_softplus=True, reverse=reverse)
+            for scan in (ops.selective_scan, reference.selective_scan)
+        )
+        differences += [float((x - y).abs().max()) for x, y in zip(results, expected, strict=True)]
+    agrees = all(difference <= SCAN_TOLERANCE for difference in differences)  # false for NaN
+    yield Finding("scan", "ok" if agrees else "failed", f"differs from the reference by {max(differences):.1e} at most")
 
 
 def _sound() -> Iterator[Finding]:
