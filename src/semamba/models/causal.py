@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semamba.models.mamba import Mamba, MambaConfig, MambaState, RMSNorm
+from semamba.ops import frequency_attention, frequency_conv
 from semamba.spectrum import StftConfig, magnitude
 
 # Below this mean compressed magnitude (about -110 dBFS) a frame counts as silence and is not amplified.
@@ -167,7 +168,7 @@ class CausalBlock(nn.Module):
 
     def forward(self, x: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
         x, state = self.time.residual(x, self.time_norm, 1, state)
-        return x + self.frequency(self.frequency_norm(x)), state
+        return self.frequency(x, self.frequency_norm), state
 
 
 class FrequencyConv(nn.Module):
@@ -179,8 +180,7 @@ class FrequencyConv(nn.Module):
         self.conv = nn.Linear(3 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.pad(F.silu(self.norm(x)), (0, 0, 1, 1))
-        return x + self.conv(torch.cat([y[:, :, :-2], y[:, :, 1:-1], y[:, :, 2:]], dim=-1))
+        return frequency_conv(x, self.norm.weight, self.conv.weight, self.conv.bias, self.norm.eps)
 
 
 class BandMap(nn.Module):
@@ -196,7 +196,7 @@ class BandMap(nn.Module):
 
 
 class FrequencyAttention(nn.Module):
-    """Self-attention across the sub-bands of one frame; (B, T, G, d) -> the same."""
+    """x + self-attention of norm(x) across the sub-bands of one frame; (B, T, G, d) -> the same."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -204,23 +204,23 @@ class FrequencyAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)  # (B, T, heads, G, d / heads)
-        y = F.scaled_dot_product_attention(q, k, v)
-        return self.out(y.transpose(2, 3).flatten(3))
+    def forward(self, x: Tensor, norm: RMSNorm) -> Tensor:
+        qkv, out = self.qkv, self.out
+        return frequency_attention(
+            x, norm.weight, qkv.weight, qkv.bias, out.weight, out.bias, self.heads, norm.eps
+        )
 
 
 class BidirectionalMamba(nn.Module):
-    """Sum of a forward and a backward Mamba across the sub-bands of one frame; (B, T, G, d) -> the same."""
+    """x + an upward and a downward Mamba of norm(x) across the sub-bands of one frame; (B, T, G, d) -> the same."""
 
     def __init__(self, config: MambaConfig) -> None:
         super().__init__()
         self.up = Mamba(config)
         self.down = Mamba(config, reverse=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        sequences = x.flatten(0, 1)
-        return (self.up(sequences)[0] + self.down(sequences)[0]).reshape(x.shape)
+    def forward(self, x: Tensor, norm: RMSNorm) -> Tensor:
+        return self.up.residual(x, norm, 2)[0] + self.down.residual(x, norm, 2)[0] - x
 
 
 def triangular_bands(bands_in: int, bands_out: int) -> Tensor:

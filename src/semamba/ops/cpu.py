@@ -311,3 +311,77 @@ def _block_args(x, weights, eps, normalise, residual, reverse):  # type: ignore[
     if not normalise:
         args.norm = None
     return args, (x, weights)
+
+
+# ------------------------------------------------------------------------------------------ residual layers along frequency
+
+
+class _FrequencyArgs(ctypes.Structure):
+    _fields_ = [
+        *_fields("rows S C heads threads", "x norm weight bias out_weight out_bias y"),
+        ("eps", ctypes.c_double),
+        *_fields("", "dy dx dnorm dweight dbias dout_weight dout_bias"),
+    ]
+
+
+_FREQUENCY_WEIGHTS = "norm weight bias out_weight out_bias".split()
+
+
+@torch.library.custom_op("semamba::frequency_layer", mutates_args=(), device_types="cpu")
+def frequency_layer(x: Tensor, weights: list[Tensor], heads: int, eps: float) -> Tensor:
+    """x (rows, S, C) -> the same: attention with five weights and `heads`, convolution with three and heads 0."""
+    args, held = _frequency_args(x, weights, heads, eps)
+    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    args.y = _at(y)
+    library = _loaded()
+    (library.semamba_attention_forward if heads else library.semamba_conv_forward)(ctypes.byref(args))
+    del held
+    return y
+
+
+@frequency_layer.register_fake
+def _(x, weights, heads, eps):  # type: ignore[no-untyped-def]
+    return x.new_empty(x.shape)
+
+
+@torch.library.custom_op("semamba::frequency_layer_backward", mutates_args=(), device_types="cpu")
+def frequency_layer_backward(x: Tensor, weights: list[Tensor], heads: int, eps: float, dy: Tensor) -> list[Tensor]:
+    """Gradients of x and of every weight."""
+    args, held = _frequency_args(x, weights, heads, eps)
+    dy = dy.contiguous()
+    gradients = [torch.empty(t.shape) for t in (x, *weights)]
+    for name, gradient in zip(("x", *_FREQUENCY_WEIGHTS), gradients, strict=False):
+        setattr(args, f"d{name}", _at(gradient))
+    args.dy = _at(dy)
+    library = _loaded()
+    (library.semamba_attention_backward if heads else library.semamba_conv_backward)(ctypes.byref(args))
+    del held
+    return gradients
+
+
+@frequency_layer_backward.register_fake
+def _(x, weights, heads, eps, dy):  # type: ignore[no-untyped-def]
+    return [t.new_empty(t.shape) for t in (x, *weights)]
+
+
+def _frequency_setup(ctx, inputs, output):  # type: ignore[no-untyped-def]
+    x, weights, *ctx.options = inputs
+    ctx.save_for_backward(x, *weights)
+
+
+def _frequency_gradients(ctx, dy):  # type: ignore[no-untyped-def]
+    x, *weights = ctx.saved_tensors
+    dx, *gradients = frequency_layer_backward(x, weights, *ctx.options, dy)
+    return dx, gradients, None, None
+
+
+frequency_layer.register_autograd(_frequency_gradients, setup_context=_frequency_setup)
+
+
+def _frequency_args(x, weights, heads, eps):  # type: ignore[no-untyped-def]
+    x, weights = x.contiguous(), [t.contiguous() for t in weights]
+    args = _FrequencyArgs(rows=x.shape[0], S=x.shape[1], C=x.shape[2], heads=heads, threads=torch.get_num_threads(), eps=eps)
+    args.x = _at(x)
+    for name, tensor in zip(_FREQUENCY_WEIGHTS, weights, strict=False):
+        setattr(args, name, _at(tensor))
+    return args, (x, weights)

@@ -4,10 +4,10 @@
 // Forward keeps only the scan state before every chunk; backward recomputes each chunk from x and that state.
 #pragma once
 
-#include <cmath>
 #include <vector>
 
 #include "kernels.h"
+#include "rows.h"
 #include "scan.h"
 
 namespace SEMAMBA_NAMESPACE {
@@ -15,14 +15,13 @@ namespace SEMAMBA_NAMESPACE {
 // Weights of one call, padded with zeros and laid out for `gemm`: *_t is (in, out), the others (out, in).
 struct BlockWeights {
     int64_t d, D, N, R, taps, dp, Dp, Np, Rp, P;
-    std::vector<float> memory;
+    Arena arena;
     float *norm, *in_t, *in, *conv, *conv_bias, *x_t, *x, *dt_t, *dt, *dt_bias, *A, *A2, *skip, *out_t, *out;
 
     explicit BlockWeights(const BlockArgs& a, bool backward)
-        : d(a.d), D(a.D), N(a.N), R(a.R), taps(a.taps), dp(padded(d)), Dp(padded(D)), Np(padded(N)), Rp(padded(R)), P(Rp + 2 * Np) {
-        memory.assign(dp + dp * 2 * Dp * 2 + (taps + 3) * Dp + P * Dp * 2 + Rp * Dp * 2 + 2 * N * Dp + Dp * dp * 2, 0.f);
-        float* next = memory.data();
-        auto take = [&](int64_t n) { float* p = next; next += n; return p; };
+        : d(a.d), D(a.D), N(a.N), R(a.R), taps(a.taps), dp(padded(d)), Dp(padded(D)), Np(padded(N)), Rp(padded(R)), P(Rp + 2 * Np),
+          arena(dp + dp * 2 * Dp * 2 + (taps + 3) * Dp + P * Dp * 2 + Rp * Dp * 2 + 2 * N * Dp + Dp * dp * 2) {
+        auto take = [&](int64_t n) { return arena.take(n); };
         norm = take(dp), in_t = take(dp * 2 * Dp), in = take(2 * Dp * dp), conv = take(taps * Dp), conv_bias = take(Dp);
         x_t = take(Dp * P), x = take(P * Dp), dt_t = take(Rp * Dp), dt = take(Dp * Rp), dt_bias = take(Dp);
         A = take(N * Dp), A2 = take(N * Dp), skip = take(Dp), out_t = take(Dp * dp), out = take(dp * Dp);
@@ -51,17 +50,19 @@ struct BlockWeights {
 
 // Local rows of one chunk. The first `taps - 1` rows of `normed` and `conv_in` are the steps before the chunk.
 struct BlockBuffers {
-    std::vector<float> memory;
+    Arena arena;
     float *normed, *inverse, *conv_in, *z, *pre, *u, *row, *raw, *delta, *y, *gated, *out, *state;
     // Backward only.
     float *dout, *dy, *dz, *du, *ddelta, *drow, *dpre, *dconv_in, *dnormed, *dstate, *work;
 
-    BlockBuffers(const BlockWeights& w, bool backward) {
+    static int64_t size(const BlockWeights& w, bool backward) {
         const int64_t T = kMaxChunk, H = w.taps - 1;
-        memory.assign((T + H) * (w.dp + 1 + w.Dp) + T * (7 * w.Dp + w.P + w.dp) + w.N * w.Dp +
-                          (backward ? T * (2 * w.dp + 5 * w.Dp + w.P) + (T + H) * w.Dp + w.N * w.Dp + scan_work(w.N) : 0), 0.f);
-        float* next = memory.data();
-        auto take = [&](int64_t n) { float* p = next; next += n; return p; };
+        return (T + H) * (w.dp + 1 + w.Dp) + T * (7 * w.Dp + w.P + w.dp) + w.N * w.Dp +
+                          (backward ? T * (2 * w.dp + 5 * w.Dp + w.P) + (T + H) * w.Dp + w.N * w.Dp + scan_work(w.N) : 0);
+    }
+    BlockBuffers(const BlockWeights& w, bool backward) : arena(size(w, backward)) {
+        const int64_t T = kMaxChunk, H = w.taps - 1;
+        auto take = [&](int64_t n) { return arena.take(n); };
         normed = take((T + H) * w.dp), inverse = take(T + H), conv_in = take((T + H) * w.Dp), z = take(T * w.Dp);
         pre = take(T * w.Dp), u = take(T * w.Dp), row = take(T * w.P), raw = take(T * w.Dp), delta = take(T * w.Dp);
         y = take(T * w.Dp), gated = take(T * w.Dp), out = take(T * w.dp), state = take(w.N * w.Dp);
@@ -89,13 +90,8 @@ static void load_rows(const BlockArgs& a, const BlockWeights& w, BlockBuffers& b
     for (int64_t t = 0; t < count; ++t) {
         const float* from = a.x + s.at(t0 + t);
         float* row = b.normed + (to + t) * w.dp;
-        std::memcpy(row, from, sizeof(float) * w.d);
-        if (!a.norm) continue;
-        vec squares{};
-        for (int64_t i = 0; i < w.dp; i += VL) squares += load(row + i) * load(row + i);
-        const float inverse = 1.f / std::sqrt(sum(squares) / static_cast<float>(w.d) + static_cast<float>(a.eps));
-        b.inverse[to + t] = inverse;
-        for (int64_t i = 0; i < w.dp; i += VL) store(row + i, load(row + i) * inverse * load(w.norm + i));
+        if (a.norm) b.inverse[to + t] = normalise(from, w.norm, w.d, static_cast<float>(a.eps), row);
+        else std::memcpy(row, from, sizeof(float) * w.d);
     }
     gemm(count, w.Dp, w.d, b.normed + to * w.dp, w.dp, 1, w.in_t, 2 * w.Dp, b.conv_in + to * w.Dp, w.Dp, false);
 }
@@ -177,11 +173,6 @@ struct BlockSums {
 
 static int64_t block_sums(const BlockArgs& a) { return BlockSums(a, nullptr).size; }
 
-static inline void add_rows(float* total, const float* rows, int64_t count, int64_t width) {
-    for (int64_t t = 0; t < count; ++t)
-        for (int64_t i = 0; i < width; i += VL) store(total + i, load(total + i) + load(rows + t * width + i));
-}
-
 // From the gradient of the block's output rows to those of the convolution's output `dpre` rows and of z.
 static void backward_scan(const BlockWeights& w, BlockBuffers& b, const BlockSums& g, int64_t steps, const float* h0) {
     const int64_t Dp = w.Dp, dp = w.dp;
@@ -229,23 +220,12 @@ static void backward_input(const BlockArgs& a, const BlockWeights& w, BlockBuffe
     gemm(w.D, dp, steps, b.dconv_in, 1, Dp, normed, dp, g.in, dp, true);
     gemm(w.D, dp, steps, b.dz, 1, Dp, normed, dp, g.in + Dp * dp, dp, true);
     for (int64_t t = 0; t < steps; ++t) {
-        float* row = b.dnormed + t * dp;
-        if (a.norm) {  // x_hat = x * inverse; dx = inverse * (w dn - x_hat * mean(w dn x_hat))
-            std::memcpy(b.out, a.x + s.at(t0 + t), sizeof(float) * w.d);  // the padding of this row is zero and stays so
-            const float inverse = b.inverse[H + t];
-            vec dot{};
-            for (int64_t i = 0; i < dp; i += VL) {
-                const vec hat = load(b.out + i) * inverse, gradient = load(row + i);
-                store(g.norm + i, load(g.norm + i) + gradient * hat);
-                dot += gradient * load(w.norm + i) * hat;
-            }
-            const float mean = sum(dot) / static_cast<float>(w.d);
-            for (int64_t i = 0; i < dp; i += VL)
-                store(row + i, inverse * (load(row + i) * load(w.norm + i) - load(b.out + i) * (inverse * mean)));
-        }
+        const float *row = b.dnormed + t * dp, *through = a.residual ? b.dout + t * dp : nullptr;
         float* to = a.dx + s.at(t0 + t);
-        const float* through = b.dout + t * dp;
-        for (int64_t i = 0; i < w.d; ++i) to[i] = a.residual ? through[i] + row[i] : row[i];
+        if (a.norm)
+            normalise_backward(a.x + s.at(t0 + t), w.norm, w.d, b.inverse[H + t], row, through, g.norm, b.out, to);
+        else
+            for (int64_t i = 0; i < w.d; ++i) to[i] = through ? through[i] + row[i] : row[i];
     }
 }
 

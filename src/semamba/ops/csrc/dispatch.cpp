@@ -152,3 +152,11 @@ SEMAMBA_API void semamba_block_forward(const BlockArgs* a) { forward(*a, a->oute
 SEMAMBA_API void semamba_block_backward(const BlockArgs* a) {
     backward(*a, a->outer * a->inner, chosen->block_sums(*a), chosen->block_backward, chosen->block_finish);
 }
+SEMAMBA_API void semamba_conv_forward(const FrequencyArgs* a) { forward(*a, a->rows, chosen->conv_forward); }
+SEMAMBA_API void semamba_conv_backward(const FrequencyArgs* a) {
+    backward(*a, a->rows, chosen->conv_sums(*a), chosen->conv_backward, chosen->conv_finish);
+}
+SEMAMBA_API void semamba_attention_forward(const FrequencyArgs* a) { forward(*a, a->rows, chosen->attention_forward); }
+SEMAMBA_API void semamba_attention_backward(const FrequencyArgs* a) {
+    backward(*a, a->rows, chosen->attention_sums(*a), chosen->attention_backward, chosen->attention_finish);
+}

@@ -28,6 +28,17 @@ struct BlockArgs {
     float *dx, *dnorm, *din_proj, *dconv_weight, *dconv_bias, *dx_proj, *ddt_proj, *ddt_bias, *dA, *dskip, *dout_proj;
 };
 
+// A residual layer along frequency over `rows` independent rows of x (rows, S, C); see frequency.h. Convolution: weight
+// (C, 3, C) as (out, tap, in), bias (C). Attention: weight (3 C, C), bias (3 C), out_weight (C, C), out_bias (C).
+struct FrequencyArgs {
+    int64_t rows, S, C, heads, threads;
+    const float *x, *norm, *weight, *bias, *out_weight, *out_bias;
+    float* y;
+    double eps;
+    const float* dy;
+    float *dx, *dnorm, *dweight, *dbias, *dout_weight, *dout_bias;
+};
+
 // Steps between two stored states; the backward pass recomputes what lies between.
 constexpr int64_t kChunk = 32;
 
@@ -43,4 +54,12 @@ struct Kernels {
     void (*block_forward)(const BlockArgs&, int64_t begin, int64_t end);
     void (*block_backward)(const BlockArgs&, int64_t begin, int64_t end, float* sums);
     void (*block_finish)(const BlockArgs&, const float* sums);
+    int64_t (*conv_sums)(const FrequencyArgs&);
+    void (*conv_forward)(const FrequencyArgs&, int64_t begin, int64_t end);
+    void (*conv_backward)(const FrequencyArgs&, int64_t begin, int64_t end, float* sums);
+    void (*conv_finish)(const FrequencyArgs&, const float* sums);
+    int64_t (*attention_sums)(const FrequencyArgs&);
+    void (*attention_forward)(const FrequencyArgs&, int64_t begin, int64_t end);
+    void (*attention_backward)(const FrequencyArgs&, int64_t begin, int64_t end, float* sums);
+    void (*attention_finish)(const FrequencyArgs&, const float* sums);
 };

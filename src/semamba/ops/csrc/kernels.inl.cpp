@@ -2,6 +2,7 @@
 #include "kernels.h"
 
 #include "block.h"
+#include "frequency.h"
 #include "scan.h"
 
 namespace SEMAMBA_NAMESPACE {
@@ -9,10 +10,10 @@ namespace SEMAMBA_NAMESPACE {
 // A, A2 = A log2(e), skip and delta's bias, padded.
 struct ScanWeights {
     int64_t Dp, Np;
-    std::vector<float> memory;
+    Arena arena;
     float *A, *A2, *skip, *bias;
-    explicit ScanWeights(const ScanArgs& a) : Dp(padded(a.D)), Np(padded(a.N)), memory((2 * a.N + 2) * Dp, 0.f) {
-        A = memory.data(), A2 = A + a.N * Dp, skip = A2 + a.N * Dp, bias = skip + Dp;
+    explicit ScanWeights(const ScanArgs& a) : Dp(padded(a.D)), Np(padded(a.N)), arena((2 * a.N + 2) * Dp) {
+        A = arena.take((2 * a.N + 2) * Dp), A2 = A + a.N * Dp, skip = A2 + a.N * Dp, bias = skip + Dp;
         for (int64_t i = 0; i < a.D; ++i) {
             for (int64_t n = 0; n < a.N; ++n) A2[n * Dp + i] = (A[n * Dp + i] = a.A[i * a.N + n]) * 1.44269504f;
             if (a.skip) skip[i] = a.skip[i];
@@ -22,13 +23,15 @@ struct ScanWeights {
 };
 
 struct ScanBuffers {
-    std::vector<float> memory;
+    Arena arena;
     float *u, *raw, *delta, *z, *bc, *y, *state, *dy, *dz, *du, *ddelta, *dbc, *dstate, *work;
-    ScanBuffers(const ScanArgs& a, bool backward) {
+    static int64_t size(int64_t Dp, int64_t Np, int64_t N, bool backward) {
+        const int64_t T = kMaxChunk;
+        return T * (5 * Dp + 2 * Np) + N * Dp + (backward ? T * (4 * Dp + 2 * Np) + N * Dp + scan_work(N) : 0);
+    }
+    ScanBuffers(const ScanArgs& a, bool backward) : arena(size(padded(a.D), padded(a.N), a.N, backward)) {
         const int64_t Dp = padded(a.D), Np = padded(a.N), T = kMaxChunk;
-        memory.assign(T * (5 * Dp + 2 * Np) + a.N * Dp + (backward ? T * (4 * Dp + 2 * Np) + a.N * Dp + scan_work(a.N) : 0), 0.f);
-        float* next = memory.data();
-        auto take = [&](int64_t n) { float* p = next; next += n; return p; };
+        auto take = [&](int64_t n) { return arena.take(n); };
         u = take(T * Dp), raw = take(T * Dp), delta = take(T * Dp), z = take(T * Dp), y = take(T * Dp);
         bc = take(T * 2 * Np), state = take(a.N * Dp);
         if (!backward) return;
@@ -156,6 +159,8 @@ const Kernels kernels = {
 #else
     "portable",
 #endif
-    VL, scan_sums, scan_forward, scan_backward, scan_finish, block_sums, block_forward, block_backward, block_finish};
+    VL, scan_sums, scan_forward, scan_backward, scan_finish, block_sums, block_forward, block_backward, block_finish,
+    conv_sums, conv_forward, conv_backward, conv_finish,
+    attention_sums, attention_forward, attention_backward, attention_finish};
 
 }  // namespace SEMAMBA_NAMESPACE

@@ -1,0 +1,55 @@
+"""Residual layers along frequency, fused where a kernel can, composed elsewhere.
+
+Letters: S positions (bands of one frame), C channels, H heads.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semamba.ops import cpu
+from semamba.ops.dispatch import backend_for
+
+# Above this the rows leave the first-level cache and the BLAS library is faster.
+FUSED_CHANNELS = 128
+
+
+def frequency_conv(x: Tensor, norm: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    """x + W [left | centre | right of silu(rms_norm(x))] + b, zeros beyond both ends.
+
+    x: (..., S, C); norm: (C,); weight: (C, 3 C) as (out, tap * in); bias: (C,). Returns the shape of x.
+    """
+    if _fused(x):
+        return cpu.frequency_layer(x.flatten(0, -3), [norm, weight, bias], 0, eps).reshape(x.shape)
+    y = F.pad(F.silu(F.rms_norm(x, norm.shape, norm, eps)), (0, 0, 1, 1))
+    taps = torch.cat([y[..., :-2, :], y[..., 1:-1, :], y[..., 2:, :]], dim=-1)
+    return x + F.linear(taps, weight, bias)
+
+
+def frequency_attention(
+    x: Tensor,
+    norm: Tensor,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    out_weight: Tensor,
+    out_bias: Tensor,
+    heads: int,
+    eps: float = 1e-5,
+) -> Tensor:
+    """x + self-attention of rms_norm(x) across the S positions of every row.
+
+    x: (..., S, C); norm: (C,); qkv_weight: (3 C, C) as q | k | v; out_weight: (C, C); C a multiple of heads.
+    """
+    if _fused(x):
+        weights = [norm, qkv_weight, qkv_bias, out_weight, out_bias]
+        return cpu.frequency_layer(x.flatten(0, -3), weights, heads, eps).reshape(x.shape)
+    y = F.linear(F.rms_norm(x, norm.shape, norm, eps), qkv_weight, qkv_bias)
+    q, k, v = y.unflatten(-1, (3, heads, -1)).movedim(-3, 0).transpose(-2, -3)  # (..., H, S, C / H) each
+    y = F.scaled_dot_product_attention(q, k, v).transpose(-2, -3).flatten(-2)
+    return x + F.linear(y, out_weight, out_bias)
+
+
+def _fused(x: Tensor) -> bool:
+    return backend_for(x) == "cpu" and x.shape[-1] <= FUSED_CHANNELS and x.numel() > 0
