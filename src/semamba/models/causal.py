@@ -46,7 +46,7 @@ class CausalConfig:
     stride: int = 4  # bins per band; the first kernel spans twice as many
     layers: int = 2  # k = 3 layers on each side
     sub_bands: int = 24
-    d_model: int = 32
+    d_model: int = 48
     blocks: int = 3
     expand: int = 2
     d_state: int = 16
@@ -90,9 +90,9 @@ class CausalModel(nn.Module):
         self.decode_out = nn.Linear(channels, 2 * stride * 2)
         nn.init.normal_(self.band_bias, std=0.02)
         nn.init.normal_(self.sub_band_bias, std=0.02)
-        nn.init.zeros_(self.decode_out.bias)
-        with torch.no_grad():  # start close to the identity mask
+        with torch.no_grad():  # start close to the mask 1 + 0j: each of the two halves of a kernel gives one half of it
             self.decode_out.weight.mul_(0.1)
+            self.decode_out.bias.copy_(torch.tensor([0.5, 0.0]).repeat(2 * stride))
 
     def forward(self, spectrum: Tensor, state: CausalState | None = None) -> tuple[Tensor, CausalState]:
         """Enhance a compressed spectrum (B, T, F, 2); the same frames in one call or in several give the same result."""
@@ -105,9 +105,7 @@ class CausalModel(nn.Module):
             x, memory = block(x, memory)
             states.append(memory)
         mask = self._decode(skip + self.up(x))  # (B, T, F, 2)
-        real, imag = spectrum.unbind(-1)
-        mask_real, mask_imag = mask.unbind(-1)
-        enhanced = torch.stack([real * mask_real - imag * mask_imag, real * mask_imag + imag * mask_real], dim=-1)
+        enhanced = torch.view_as_real(torch.view_as_complex(spectrum.contiguous()) * torch.view_as_complex(mask))
         return enhanced, CausalState(level_state, tuple(states))
 
     def _encode(self, x: Tensor) -> Tensor:
@@ -131,7 +129,7 @@ class CausalModel(nn.Module):
         mask = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))  # (B, T, S + 1, 2 stride)
         mask = mask.unflatten(3, (stride, 2)).flatten(2, 3)[:, :, stride // 2 : stride // 2 + self.stft.n_bins - 1]
         mask = torch.cat([mask[:, :, :1], mask], dim=2)
-        return mask + mask.new_tensor([1.0, 0.0])
+        return mask.contiguous()
 
     def _running_level(self, spectrum: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Exponentially decayed mean magnitude of the frames so far, (B, T), and its state (B, 2)."""
