@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semamba.ops import cpu
-from semamba.ops.dispatch import backend_for, selective_scan
+from semamba.ops.dispatch import fused_backend, selective_scan
 
 # Above this many channels the products are large enough for the BLAS library to beat the fused kernel's cache locality.
 FUSED_CHANNELS = 128
@@ -51,14 +51,14 @@ def mamba_block(
     """x (outer, L, inner, d) -> the same shape; outer * inner independent sequences run along L.
 
     `weights.norm` None leaves the norm out, `residual=False` the addition of x. A given `state` continues from it, and the
-    returned one carries no gradient. Raises ValueError for a state with `reverse`: it would be the state of the future.
+    returned one carries no gradient. Raises ValueError for a state with `reverse`: it would be the state of the future,
+    and for shapes that do not fit.
     """
-    if state is not None and reverse:
-        raise ValueError("a layer that reads backwards cannot continue from a state")
-    tensors = [t for t in weights if t is not None]
+    _check(x, weights, state, reverse)
+    tensors = [t for t in (*weights, *(state or ())) if t is not None]
     keep = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
-    fused = backend_for(x) == "cpu" and x.shape[-1] <= FUSED_CHANNELS and not (keep and state is not None)
-    if not fused or x.numel() == 0:
+    fused = fused_backend(x, tensors) == "cpu" and x.shape[-1] <= FUSED_CHANNELS
+    if not fused or x.numel() == 0 or (keep and state is not None):
         return _composed(x, weights, state, reverse, residual, eps)
     norm = weights.norm if weights.norm is not None else x.new_empty(0)
     matrix = -torch.exp(weights.A_log.float())
@@ -66,7 +66,24 @@ def mamba_block(
     conv, scan = state if state is not None else (None, None)
     normalise = weights.norm is not None
     y, conv, scan, _ = cpu.mamba_block(x.contiguous(), ordered, conv, scan, eps, normalise, residual, reverse, keep)
-    return y, MambaState(conv, scan)
+    return y, MambaState(conv.detach(), scan.detach())
+
+
+def _check(x: Tensor, weights: BlockWeights, state: MambaState | None, reverse: bool) -> None:
+    """The kernel reads memory by these sizes."""
+    if x.dim() != 4 or x.shape[-1] != weights.in_proj.shape[1]:
+        raise ValueError(f"x must be (outer, L, inner, {weights.in_proj.shape[1]}), got {tuple(x.shape)}")
+    if state is None:
+        return
+    if reverse:
+        raise ValueError("a layer that reads backwards cannot continue from a state")
+    sequences, (inner, n) = x.shape[0] * x.shape[2], weights.A_log.shape
+    for name, tensor, shape in (
+        ("conv", state.conv, (sequences, weights.conv_weight.shape[-1] - 1, inner)),
+        ("scan", state.scan, (sequences, inner, n)),
+    ):
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"state.{name} must be {shape} to go with x {tuple(x.shape)}, got {tuple(tensor.shape)}")
 
 
 def _composed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -21,6 +21,13 @@ def backend_for(x: Tensor) -> Backend:
         return _forced
     if x.device.type == "cpu" and x.dtype != torch.float64 and cpu.available():
         return "cpu"
+    return "reference"
+
+
+def fused_backend(x: Tensor, weights: Iterable[Tensor]) -> Backend:
+    """The kernel for a whole layer: the C++ ones read float32 tensors only, x and every weight."""
+    if all(tensor.dtype == torch.float32 for tensor in (x, *weights)):
+        return backend_for(x)
     return "reference"
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semamba.ops import cpu
-from semamba.ops.dispatch import backend_for
+from semamba.ops.dispatch import fused_backend
 
 # Above this the rows leave the first-level cache and the BLAS library is faster.
 FUSED_CHANNELS = 128
@@ -21,8 +21,9 @@ def frequency_conv(x: Tensor, norm: Tensor, weight: Tensor, bias: Tensor, eps: f
 
     x: (..., S, C); norm: (C,); weight: (C, 3 C) as (out, tap * in); bias: (C,). Returns the shape of x.
     """
-    if _fused(x):
-        return cpu.frequency_layer(x.flatten(0, -3), [norm, weight, bias], 0, eps).reshape(x.shape)
+    weights = [norm, weight, bias]
+    if _fused(x, weights):
+        return cpu.frequency_layer(x.flatten(0, -3), weights, 0, eps).reshape(x.shape)
     y = F.pad(F.silu(F.rms_norm(x, norm.shape, norm, eps)), (0, 0, 1, 1))
     taps = torch.cat([y[..., :-2, :], y[..., 1:-1, :], y[..., 2:, :]], dim=-1)
     return x + F.linear(taps, weight, bias)
@@ -42,8 +43,8 @@ def frequency_attention(
 
     x: (..., S, C); norm: (C,); qkv_weight: (3 C, C) as q | k | v; out_weight: (C, C); C a multiple of heads.
     """
-    if _fused(x):
-        weights = [norm, qkv_weight, qkv_bias, out_weight, out_bias]
+    weights = [norm, qkv_weight, qkv_bias, out_weight, out_bias]
+    if _fused(x, weights):
         return cpu.frequency_layer(x.flatten(0, -3), weights, heads, eps).reshape(x.shape)
     y = F.linear(F.rms_norm(x, norm.shape, norm, eps), qkv_weight, qkv_bias)
     q, k, v = y.unflatten(-1, (3, heads, -1)).movedim(-3, 0).transpose(-2, -3)  # (..., H, S, C / H) each
@@ -51,5 +52,5 @@ def frequency_attention(
     return x + F.linear(y, out_weight, out_bias)
 
 
-def _fused(x: Tensor) -> bool:
-    return backend_for(x) == "cpu" and x.shape[-1] <= FUSED_CHANNELS and x.numel() > 0
+def _fused(x: Tensor, weights: list[Tensor]) -> bool:
+    return fused_backend(x, weights) == "cpu" and x.shape[-1] <= FUSED_CHANNELS and x.numel() > 0

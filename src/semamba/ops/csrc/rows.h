@@ -8,10 +8,15 @@
 
 namespace SEMAMBA_NAMESPACE {
 
+static inline void clear_padding(float* row, int64_t count) {
+    for (int64_t i = count; i < padded(count); ++i) row[i] = 0.f;
+}
+
 // out = x / rms(x) * weight for one position of `count` channels, padding zero; returns 1 / rms.
 static inline float normalise(const float* x, const float* weight, int64_t count, float eps, float* out) {
     const int64_t width = padded(count);
     std::memcpy(out, x, sizeof(float) * count);
+    clear_padding(out, count);  // a NaN row left NaN there
     vec squares{};
     for (int64_t i = 0; i < width; i += VL) squares += load(out + i) * load(out + i);
     const float inverse = 1.f / std::sqrt(sum(squares) / static_cast<float>(count) + eps);
@@ -19,12 +24,13 @@ static inline float normalise(const float* x, const float* weight, int64_t count
     return inverse;
 }
 
-// dx = dout (nothing when null) + the gradient of `normalise` at x for the gradient `dn` of its result; adds to dweight. `scratch`: width floats,
-// its padding zero.
+// dx = dout (nothing when null) + the gradient of `normalise` at x for the gradient `dn` of its result; adds to dweight.
+// `scratch`: width floats.
 static inline void normalise_backward(const float* x, const float* weight, int64_t count, float inverse, const float* dn,
                                       const float* dout, float* dweight, float* scratch, float* dx) {
     const int64_t width = padded(count);
     std::memcpy(scratch, x, sizeof(float) * count);
+    clear_padding(scratch, count);
     vec dot{};
     for (int64_t i = 0; i < width; i += VL) {
         const vec hat = load(scratch + i) * inverse, gradient = load(dn + i);

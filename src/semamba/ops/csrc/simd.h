@@ -74,11 +74,12 @@ static inline vec log_unit(vec w) {
 
 // log(1 + e^x), accurate where it is small: log1p(y) = log(1 + y) * y / ((1 + y) - 1) undoes the rounding of 1 + y.
 static inline vec softplus(vec x) {
-    const vec y = exp(select(x > all(0.f), -x, x));
+    const ivec negative = x < all(0.f);  // not of NaN, which so stays NaN in the result
+    const vec y = exp(select(negative, x, -x));
     const vec w = all(1.f) + y;
     const ivec lost = w == all(1.f);
     const vec divisor = select(lost, all(1.f), w - all(1.f));
-    return select(x > all(0.f), x, all(0.f)) + select(lost, y, log_unit(w) * y / divisor);
+    return select(negative, all(0.f), x) + select(lost, y, log_unit(w) * y / divisor);
 }
 
 // Lane l of the result is the sum of the lanes of v[l]; v holds VL vectors and is overwritten.
