@@ -30,7 +30,7 @@ SIDEWAYS = {
     ("pcs", "errors"),
     ("train", "metrics"),  # validation scores with the measures that the results are reported in
 }
-WITHOUT_TORCH = ("audio", "pcs", "config", "errors")
+WITHOUT_TORCH = ("audio", "pcs", "config", "errors", "metrics")
 
 # Libraries whose import name is not their package's.
 IMPORT_NAMES = {"python-multipart": "multipart"}
