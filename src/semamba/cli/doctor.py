@@ -80,8 +80,8 @@ def _scan() -> Iterator[Finding]:
         text = f"C++, {cpu.kernel_name()}: the best that this processor and this build share"
         yield Finding("kernel", "ok", text)
     else:
-        advice = "install a C++ compiler, then: pip install --force-reinstall --no-deps semamba (or . in a checkout)"
-        yield Finding("kernel", "note", f"the slow PyTorch scan, as {cpu.why_unavailable()}; to change it {advice}")
+        text = f"the slow PyTorch scan: {cpu.why_unavailable()}; with a C++ compiler reinstall semamba"
+        yield Finding("kernel", "note", text)
 
     generator = torch.Generator().manual_seed(0)
 
@@ -188,6 +188,8 @@ def _print(findings: list[Finding]) -> None:
 
     colours = {"ok": "green", "note": "yellow", "failed": "red"}
     table = Table(box=None, show_header=False, pad_edge=False)
+    for overflow in ("ignore", "ignore", "fold"):
+        table.add_column(overflow=overflow, no_wrap=overflow == "ignore")  # type: ignore[arg-type]
     for finding in findings:
         status = f"[{colours[finding.status]}]{finding.status}[/]"
         table.add_row(status, finding.name, escape(finding.text))
