@@ -1,7 +1,8 @@
 """Makes examples/noisy.wav: a synthesised sentence in synthesised noise, so that no recording is needed.
 
 The voice is a small formant synthesiser after Klatt (1980), "Software for a cascade/parallel formant synthesizer":
-a train of glottal pulses and breath noise run through a cascade of moving resonators, with hiss beside it for consonants.
+a train of glottal pulses and breath noise run through a cascade of moving resonators, with hiss beside it for
+consonants.
 It says, roughly: "Hello, the noise is going away now. Can you hear me?"
 
     python examples/make_noisy.py [--out noisy.wav] [--clean clean.wav] [--snr 5]
