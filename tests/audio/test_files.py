@@ -146,6 +146,27 @@ def test_stream_headers_without_a_length_do_not_warn(tmp_path: Path) -> None:
         assert reader.warnings == []
 
 
+@pytest.mark.parametrize("name", ["a.mp3", "a.ogg", "a.flac"])
+def test_blocks_equal_the_whole(tmp_path: Path, name: str) -> None:
+    soundfile.write(tmp_path / name, noise(1, 50_000).T, 44_100)
+    with audio.open_reader(tmp_path / name) as reader:
+        wave = np.concatenate(list(reader.blocks(3001)), axis=1)
+    whole, _ = soundfile.read(tmp_path / name, dtype="float32", always_2d=True)
+    assert np.array_equal(wave, whole.T)
+
+
+def test_flac_of_unstated_length(tmp_path: Path) -> None:
+    path = tmp_path / "piped.flac"
+    soundfile.write(path, noise(1, 5000).T, 16_000)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # the 36 bits of the number of samples in STREAMINFO
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    with audio.open_reader(path) as reader:
+        assert sum(block.shape[1] for block in reader.blocks()) == 5000
+        assert reader.warnings == []
+
+
 @pytest.mark.parametrize("name", ["cut.flac", "cut.mp3", "cut.ogg"])
 def test_truncated_compressed_files_end_in_a_result_or_a_line(tmp_path: Path, name: str) -> None:
     path = tmp_path / name

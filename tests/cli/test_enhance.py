@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import resource
+import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +118,63 @@ def test_bad_options_leave_no_output(model: str, extra: list[str]) -> None:
     make("a.wav")
     result = run("a.wav", *(["--model", model] if "--model" not in extra else []), *extra)
     assert result.exit_code != 0 and os.listdir() == ["a.wav"]
+
+
+def test_a_disk_that_fills_up_stops_only_what_does_not_fit(model: str) -> None:
+    make("in/big.wav", 20_000)
+    make("in/small.wav", 1000)
+    content = Path("in/big.wav").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+    try:
+        result = run("in", "-o", "out", "--model", model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result.exit_code == 1 and "big.wav: cannot write" in result.stderr
+    assert os.listdir("out") == ["small.wav"] and Path("in/big.wav").read_bytes() == content
+
+
+def test_an_error_nobody_foresaw_stops_one_file(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from semamba.inference.engine import Engine
+
+    push = Engine.push
+
+    def fail(self: Engine, block: np.ndarray) -> np.ndarray:
+        if block.shape[0] == 2:
+            raise KeyError("surprise")
+        return push(self, block)
+
+    monkeypatch.setattr(Engine, "push", fail)
+    make("b.wav")
+    soundfile.write("a.wav", noise(100, 2), 16_000)
+    result = run("a.wav", "b.wav", "--model", model)
+    assert result.exit_code == 1 and "error: a.wav: KeyError" in result.stderr
+    assert sorted(os.listdir()) == ["a.wav", "b.enhanced.wav", "b.wav"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_signals_leave_nothing(
+    model: str, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int, jobs: str
+) -> None:
+    from semamba.inference.engine import Engine
+
+    push, sent = Engine.push, threading.Event()
+
+    def send(self: Engine, block: np.ndarray) -> np.ndarray:
+        if not sent.is_set():
+            sent.set()
+            os.kill(os.getpid(), number)
+        time.sleep(0.3)
+        return push(self, block)
+
+    monkeypatch.setattr(Engine, "push", send)
+    make("in/a.wav", 50_000)
+    make("in/b.wav", 50_000)
+    assert run("in", "--model", model, "--jobs", jobs).exit_code == code
+    assert sent.is_set() and list(Path("in").glob(".semamba*")) == []
+    assert all(soundfile.info(path).frames == 50_000 for path in Path("in").iterdir())
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_interrupt_leaves_nothing(model: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,6 +114,14 @@ def test_progress_ends_at_the_length(tiny: Enhancer, tmp_path: Path) -> None:
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
+def test_a_lossy_file_without_sound_is_an_error(tiny: Enhancer, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.ogg", frames=16_000)
+    source.write_bytes(source.read_bytes()[:4500])
+    with pytest.raises(SemambaError, match=r"a.ogg: .*cut off"):
+        enhance_file(tiny, source)
+    assert os.listdir(tmp_path) == ["a.ogg"]
+
+
 def test_a_damaged_file_leaves_nothing(tiny: Enhancer, tmp_path: Path) -> None:
     source = write(tmp_path / "a.flac", frames=160_000)
     source.write_bytes(source.read_bytes()[:100_000])

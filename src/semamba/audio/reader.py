@@ -87,6 +87,8 @@ class SoundReader:
                 f"{path}: not a readable audio file ({reason}); is it damaged, or another kind of file?"
             ) from None
         file = self._file
+        # Otherwise soundfile seeks after every block: slow, inexact in lossy files, an error where no length is stated.
+        file.seekable = lambda: False
         self.info = AudioInfo(
             sample_rate=file.samplerate,
             channels=file.channels,
@@ -118,7 +120,7 @@ class SoundReader:
         expected = self.info.frames or 0
         if done < expected and self.info.format not in _ESTIMATED:
             raise self._damaged(done, "the data ends early")
-        if abs(expected - done) > self.info.sample_rate // 10:
+        if expected and abs(expected - done) > self.info.sample_rate // 10:
             self.warnings.append(
                 f"{self.path}: {done / self.info.sample_rate:.1f} s found where the header says "
                 f"{expected / self.info.sample_rate:.1f} s (cut off?); using the part that is there"

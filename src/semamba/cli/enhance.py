@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,16 +58,19 @@ def enhance(
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     options = Options(pcs, attenuation_limit, mix, bandwidth)  # type: ignore[arg-type]
     if PIPE in inputs or output == PIPE:
-        _pipe(inputs, output, options, lambda: load(model, device), overwrite, console)
+        with _termination():
+            _pipe(inputs, output, options, lambda: load(model, device), overwrite, console)
         return
     planned = plan(inputs, output, recursive)
     runnable = sum(not job.error for job in planned)
     enhancer = load(model, device) if runnable else None
     outcomes: list[Outcome] = []
-    with _progress(console, enabled=not quiet) as report:
-        for outcome in _run_all(planned, enhancer, options, min(jobs, max(1, runnable)), overwrite, report):
-            outcomes.append(outcome)
-            _say(console, outcome)
+    with _termination(), _progress(console, enabled=not quiet) as report:
+        workers = min(jobs, max(1, runnable))
+        with contextlib.closing(_run_all(planned, enhancer, options, workers, overwrite, report)) as finished:
+            for outcome in finished:
+                outcomes.append(outcome)
+                _say(console, outcome)
     if not quiet:
         _summary(console, outcomes)
     if any(isinstance(result, str) for _, result in outcomes):
@@ -80,9 +84,9 @@ def _run_all(
     workers: int,
     overwrite: bool,
     report: Callable[[Job, int, int | None], None],
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Outcomes as they come; Ctrl-C stops all files and leaves no half of any."""
-    from semamba.inference.files import enhance_file
+    from semamba.inference.files import CancelledError, enhance_file
 
     stop = threading.Event()
 
@@ -101,9 +105,11 @@ def _run_all(
             )
         except SemambaError as error:
             return job, str(error)
-        except (MemoryError, RuntimeError) as error:
-            # One file that asks too much of this machine must not end the batch.
-            return job, f"{job.source}: {' '.join(str(error).split()) or type(error).__name__}"
+        except CancelledError:
+            raise
+        except Exception as error:
+            # One file that asks too much of this machine, or of us, must not end the batch.
+            return job, f"{job.source}: {type(error).__name__}: {' '.join(str(error).split())}"
         return job, result
 
     if workers == 1:
@@ -114,13 +120,22 @@ def _run_all(
     import torch
 
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    # A signal that arrives while threads are being started could lose sight of one: none begins before all are there.
+    ready = threading.Event()
+
+    def start(job: Job) -> Outcome:
+        ready.wait()
+        return work(job)
+
     with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(work, job) for job in planned]
         try:
+            futures = [pool.submit(start, job) for job in planned]
+            ready.set()
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:
             stop.set()
+            ready.set()
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -163,6 +178,20 @@ def _pipe(
                 sys.stdout.flush()
             except BrokenPipeError:
                 raise SemambaError("standard output was closed by the program that reads it") from None
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[None]:
+    """A polite kill ends like Ctrl-C: by an exception, so that temporary files go."""
+
+    def leave(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

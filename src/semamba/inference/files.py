@@ -67,7 +67,8 @@ def enhance_file(
                 writer.write(done)
                 taken, given = taken + block.shape[1], given + done.shape[1]
                 progress(given, info.frames)
-            if not taken and info.frames != 0:
+            # A WAV header may well announce no samples; lossy files without any have lost them.
+            if not taken and (info.frames != 0 or info.format in ("OGG", "MP3")):
                 raise SemambaError(f"{source}: holds no audio that can be read; is it cut off?")
             if taken:
                 writer.write(engine.finish())
