@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semamba.models.causal import CausalConfig
 from semamba.models.complexity import count_macs, profile
 from semamba.models.layers import InstanceNorm
 from semamba.models.mamba import Mamba, MambaConfig
@@ -54,6 +55,20 @@ def test_per_second_and_latency() -> None:
     assert causal.honest_macs_per_second == causal.honest_macs / 4
     assert causal.honest_macs_per_second < 300e6
     assert profile(PRESETS["advanced-mamba"]).latency_ms is None
+
+
+def test_the_causal_model_by_hand() -> None:
+    cfg = PRESETS["causal-small"]
+    assert isinstance(cfg, CausalConfig) and cfg.frequency == "attention"
+    bands, groups, c, d = cfg.bands, cfg.sub_bands, cfg.channels, cfg.d_model
+    inner, rank = cfg.expand * d, -(-d // 16)
+    kernel = 2 * cfg.stride
+    per_frame = bands * (kernel * 3 * c + 2 * cfg.layers * 3 * c * c + c * kernel * 2)
+    per_frame += groups * bands * (c + d) + (groups + bands) * c * d  # the two band maps
+    mamba = inner * (3 * d + 2 * rank + 2 * cfg.d_state + 4 + 3 * cfg.d_state)
+    per_frame += cfg.blocks * (groups * mamba + groups * 4 * d * d + 2 * groups * groups * d)
+    level = 2 * 250 * 250  # two running sums, each one triangular product over the 250 frames
+    assert profile(cfg).honest_macs == 250 * per_frame + level
 
 
 def test_cost_grows_in_proportion_to_length_without_attention() -> None:

@@ -76,6 +76,17 @@ def test_the_backward_mamba_equals_a_flipped_forward_one() -> None:
     torch.testing.assert_close(mixer.backwards(x)[0], flipped, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "conformer"])
+def test_mixing_features_along_an_axis_is_mixing_their_sequences(kind: str) -> None:
+    mixer = build_mixer(small(kind, bidirectional=True), 8).eval()
+    x = torch.randn(2, 5, 3, 8)
+    with torch.no_grad():
+        columns = torch.stack([mixer(x[:, :, i])[0] for i in range(3)], dim=2)
+        rows = torch.stack([mixer(x[:, i])[0] for i in range(5)], dim=1)
+        torch.testing.assert_close(mixer.along(x, 1), columns, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(mixer.along(x, 2), rows, atol=1e-5, rtol=1e-5)
+
+
 def test_attention_looks_back_over_its_context_only() -> None:
     torch.manual_seed(0)
     attention = Attention(8, heads=2, head_dim=4, context=5).eval()

@@ -86,10 +86,7 @@ class TimeFrequencyBlock(nn.Module):
         self.frequency = build_mixer(mixer, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        frames, bins = x.shape[1:3]
-        x = self.time(x.transpose(1, 2).flatten(0, 1))[0]  # (B H, T, C)
-        x = x.unflatten(0, (-1, bins)).transpose(1, 2).flatten(0, 1)  # (B T, H, C)
-        return self.frequency(x)[0].unflatten(0, (-1, frames))
+        return self.frequency.along(self.time.along(x, 1), 2)
 
 
 class MagnitudeDecoder(nn.Module):

@@ -80,7 +80,7 @@ def count_macs(model: nn.Module, *inputs: Tensor) -> tuple[int, Counter[str]]:
     """MACs of `model(*inputs)` on the meta device: the paper's total and the honest counts by kind of work."""
     paper: Counter[str] = Counter()
     honest: Counter[str] = Counter()
-    with _paper_hooks(model, paper), _recurrences_by_formula(model, honest), torch.no_grad(), _Products(honest):
+    with _paper_hooks(model, paper), _recurrences_by_formula(model, paper, honest), torch.no_grad(), _Products(honest):
         model(*inputs)
     return paper.total(), honest
 
@@ -94,17 +94,17 @@ def _thop_convolution(module: Any, x: Tensor, y: Tensor) -> int:
     return y.numel() * (module.in_channels // module.groups) * math.prod(module.kernel_size)
 
 
-def _thop_mamba(module: Mamba, x: Tensor, y: Tensor) -> int:
+def _thop_mamba(module: Mamba, batch: int, length: int) -> int:
     """Its modules that mamba-ssm calls as modules; the short convolution runs over k - 1 positions more, then cuts."""
-    cfg, (batch, length, _) = module.config, x.shape
+    cfg = module.config
     convolution = (length + cfg.d_conv - 1) * cfg.d_inner * cfg.d_conv
     projections = length * cfg.d_inner * (cfg.dt_rank + 2 * cfg.d_state + cfg.d_model)
     return batch * (convolution + projections)
 
 
-def _thop_lstm(module: nn.LSTM, x: Tensor, y: Tensor) -> int:
+def _thop_lstm(module: nn.LSTM, positions: int) -> int:
     """One layer: four gates with their sums and biases, then cell and output."""
-    hidden, positions = module.hidden_size, x.shape[0] * x.shape[1]
+    hidden = module.hidden_size
     gates = 4 * ((module.input_size + hidden) * hidden + 3 * hidden)
     return positions * (2 if module.bidirectional else 1) * (gates + 4 * hidden)
 
@@ -114,8 +114,6 @@ _PAPER_RULES: dict[type[nn.Module] | tuple[type[nn.Module], ...], Rule] = {
     nn.Linear: lambda module, x, y: y.numel() * module.in_features,
     (InstanceNorm, nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d): lambda module, x, y: 4 * x.numel(),
     nn.PReLU: lambda module, x, y: x.numel(),
-    nn.LSTM: _thop_lstm,
-    Mamba: _thop_mamba,
 }
 
 
@@ -168,8 +166,8 @@ class _Products(TorchDispatchMode):
         return result
 
 
-def _mamba_macs(module: Mamba, x: Tensor) -> dict[str, int]:
-    cfg, positions = module.config, x.shape[0] * x.shape[1]
+def _mamba_macs(module: Mamba, positions: int) -> dict[str, int]:
+    cfg = module.config
     per_position = 3 * cfg.d_model + cfg.dt_rank + 2 * cfg.d_state + cfg.dt_rank
     return {
         "product": positions * cfg.d_inner * per_position,
@@ -178,42 +176,58 @@ def _mamba_macs(module: Mamba, x: Tensor) -> dict[str, int]:
     }
 
 
-def _lstm_macs(module: nn.LSTM, x: Tensor) -> dict[str, int]:
+def _lstm_macs(module: nn.LSTM, positions: int) -> dict[str, int]:
     directions = 2 if module.bidirectional else 1
     gates = 4 * module.hidden_size * (module.input_size + module.hidden_size)
-    return {"recurrence": x.shape[0] * x.shape[1] * directions * gates}
+    return {"recurrence": positions * directions * gates}
+
+
+# --- Recurrent modules, both protocols --------------------------------------------------------------------------------
 
 
 @contextmanager
-def _recurrences_by_formula(model: nn.Module, counts: Counter[str]) -> Iterator[None]:
-    """Replace the recurrent modules by stand-ins that know their cost: which kernel runs the scan must not matter."""
-
-    def mamba(module: Mamba) -> Callable[..., Any]:
-        def forward(x: Tensor, state: Any = None) -> Any:
-            counts.update(_mamba_macs(module, x))
-            return torch.empty_like(x), None
-
-        return forward
-
-    def lstm(module: nn.LSTM) -> Callable[..., Any]:
-        def forward(x: Tensor, state: Any = None) -> Any:
-            counts.update(_lstm_macs(module, x))
-            directions = 2 if module.bidirectional else 1
-            memory = x.new_empty(directions, x.shape[0], module.hidden_size)
-            return x.new_empty(*x.shape[:2], directions * module.hidden_size), (memory, memory)
-
-        return forward
-
+def _recurrences_by_formula(model: nn.Module, paper: Counter[str], honest: Counter[str]) -> Iterator[None]:
+    """Replace the recurrent modules by stand-ins that know their cost: which kernel runs them must not matter."""
     replaced: list[nn.Module] = []
-    for module in model.modules():
+    for name, module in model.named_modules():
         if isinstance(module, Mamba):
-            module.forward = mamba(module)  # type: ignore[method-assign]
-            replaced.append(module)
+            _stand_in_for_mamba(name, module, paper, honest)
         elif isinstance(module, nn.LSTM):
-            module.forward = lstm(module)  # type: ignore[method-assign]
-            replaced.append(module)
+            _stand_in_for_lstm(name, module, paper, honest)
+        else:
+            continue
+        replaced.append(module)
     try:
         yield
     finally:
         for module in replaced:
-            del module.forward
+            for method in ("forward", "residual"):
+                vars(module).pop(method, None)
+
+
+def _stand_in_for_mamba(name: str, module: Mamba, paper: Counter[str], honest: Counter[str]) -> None:
+    def record(batch: int, length: int) -> None:
+        paper[name] += _thop_mamba(module, batch, length)
+        honest.update(_mamba_macs(module, batch * length))
+
+    def forward(x: Tensor, state: Any = None) -> tuple[Tensor, None]:
+        record(*x.shape[:2])
+        return torch.empty_like(x), None
+
+    def residual(x: Tensor, norm: nn.Module, axis: int, state: Any = None) -> tuple[Tensor, None]:
+        length = x.shape[axis]
+        record(x.shape[:-1].numel() // length, length)
+        return torch.empty_like(x), None
+
+    vars(module).update(forward=forward, residual=residual)
+
+
+def _stand_in_for_lstm(name: str, module: nn.LSTM, paper: Counter[str], honest: Counter[str]) -> None:
+    def forward(x: Tensor, state: Any = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        positions, directions = x.shape[0] * x.shape[1], 2 if module.bidirectional else 1
+        paper[name] += _thop_lstm(module, positions)
+        honest.update(_lstm_macs(module, positions))
+        memory = x.new_empty(directions, x.shape[0], module.hidden_size)
+        return x.new_empty(*x.shape[:2], directions * module.hidden_size), (memory, memory)
+
+    vars(module).update(forward=forward)

@@ -36,7 +36,7 @@ class MixerConfig:
     kernel: int = 31  # conformer: depthwise convolution
 
 
-def build_mixer(config: MixerConfig, d_model: int) -> nn.Module:
+def build_mixer(config: MixerConfig, d_model: int) -> Mixer:
     """The mixer that `config` describes, for sequences (B, L, d_model)."""
     if config.kind == "mamba":
         return BidirectionalMamba(config, d_model) if config.bidirectional else MambaLayer(config, d_model)
@@ -55,7 +55,18 @@ def refuse_state(state: Any) -> None:
         raise ValueError("this model needs the future and cannot continue from a state; give it the whole signal")
 
 
-class MambaLayer(nn.Module):
+class Mixer(nn.Module):
+    """A mixer of sequences; `along` runs it over either axis of features."""
+
+    def along(self, x: Tensor, axis: int) -> Tensor:
+        """Mix features (B, T, F, d) along time (axis 1, in every bin) or frequency (axis 2, in every frame)."""
+        if axis == 2:
+            return self(x.flatten(0, 1))[0].reshape(x.shape)
+        y = self(x.transpose(1, 2).flatten(0, 1))[0]  # (B F, T, d)
+        return y.unflatten(0, (-1, x.shape[2])).transpose(1, 2)
+
+
+class MambaLayer(Mixer):
     """x + Mamba(RMSNorm(x)) in one direction."""
 
     def __init__(self, config: MixerConfig, d_model: int, reverse: bool = False) -> None:
@@ -64,11 +75,14 @@ class MambaLayer(nn.Module):
         self.mixer = Mamba(MambaConfig(d_model, config.expand, config.d_state, config.d_conv), reverse)
 
     def forward(self, x: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
-        y, state = self.mixer(self.norm(x), state)
-        return x + y, state
+        y, state = self.mixer.residual(x[:, :, None], self.norm, 1, state)
+        return y[:, :, 0], state
+
+    def along(self, x: Tensor, axis: int) -> Tensor:
+        return self.mixer.residual(x, self.norm, axis)[0]  # reads either axis in place
 
 
-class BidirectionalMamba(nn.Module):
+class BidirectionalMamba(Mixer):
     """One Mamba in each direction, each with its own norm and residual, joined 2 d -> d, and a residual around both."""
 
     def __init__(self, config: MixerConfig, d_model: int) -> None:
@@ -79,7 +93,10 @@ class BidirectionalMamba(nn.Module):
 
     def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
         refuse_state(state)
-        return x + self.fuse(torch.cat([self.forwards(x)[0], self.backwards(x)[0]], dim=-1)), None
+        return self.along(x[:, :, None], 1)[:, :, 0], None
+
+    def along(self, x: Tensor, axis: int) -> Tensor:
+        return x + self.fuse(torch.cat([self.forwards.along(x, axis), self.backwards.along(x, axis)], dim=-1))
 
 
 class LstmState(NamedTuple):
@@ -87,7 +104,7 @@ class LstmState(NamedTuple):
     cell: Tensor  # (1, B, d)
 
 
-class LstmMixer(nn.Module):
+class LstmMixer(Mixer):
     """x + LSTM(RMSNorm(x)) with d hidden units; both directions are joined 2 d -> d."""
 
     def __init__(self, config: MixerConfig, d_model: int) -> None:
@@ -158,7 +175,7 @@ class Attention(nn.Module):
         return torch.cat(pieces, dim=2)
 
 
-class Transformer(nn.Module):
+class Transformer(Mixer):
     """Pre-norm Transformer layer: attention, then a two-layer GELU network."""
 
     def __init__(self, config: MixerConfig, d_model: int) -> None:
@@ -177,7 +194,7 @@ class Transformer(nn.Module):
         return x + self.feedforward(self.feedforward_norm(x)), state
 
 
-class Conformer(nn.Module):
+class Conformer(Mixer):
     """Conformer layer as MP-SENet uses it (Lu et al. 2023): half feed-forward, attention, convolution, half
     feed-forward, norm at the end, and a residual around the whole."""
 
