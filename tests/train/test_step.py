@@ -26,12 +26,23 @@ def test_loss_falls_on_one_batch() -> None:
     assert last < 0.7 * first, (first, last)
 
 
-def test_micro_batches_give_the_same_step() -> None:
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_micro_batches_give_the_same_step(parallel: int) -> None:
     batch = next(tiny.batches(0))
-    whole, parts = start(tiny.recipe(), CPU), start(tiny.recipe(train={"accumulate": 2}), CPU)
+    split = tiny.recipe(train={"accumulate": 2, "parallel": parallel})
+    whole, parts = start(tiny.recipe(), CPU), start(split, CPU)
     losses = [float(train_step(t, *batch, 0.0)["loss"]) for t in (whole, parts)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     torch.testing.assert_close(weights(whole), weights(parts), atol=2e-4, rtol=1e-3)
+
+
+def test_parallel_micro_batches_are_repeatable() -> None:
+    recipe = tiny.recipe(train={"accumulate": 2, "parallel": 2})
+    runs = [start(recipe, CPU), start(recipe, CPU)]
+    for batch, _ in zip(tiny.batches(0), range(5), strict=False):
+        for t in runs:
+            train_step(t, *batch, 0.0)
+    assert torch.equal(weights(runs[0]), weights(runs[1]))
 
 
 def test_a_step_that_is_not_finite_changes_no_weight_and_is_counted() -> None:

@@ -36,7 +36,7 @@ def train(
 
     loaded = load_recipe(recipe, set_ or [])
     budget = parse_duration(time_budget) if time_budget else None
-    prepare_cpu(loaded.train.threads)
+    prepare_cpu(loaded.train.threads, loaded.train.parallel)
 
     from semamba.data.manifest import Manifest
     from semamba.train import sources

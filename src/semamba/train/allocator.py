@@ -8,8 +8,10 @@ import platform
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # names and numbers of glibc's malloc.h
 
 
-def prepare_cpu(threads: int = 0) -> bool:
-    """Keep big buffers in the process, treat denormals as zero, set torch's threads (0 leaves them alone).
+def prepare_cpu(threads: int = 0, parallel: int = 1) -> bool:
+    """Keep big buffers in the process, treat denormals as zero, set torch's threads.
+
+    `threads` 0 divides torch's own choice by `parallel`, the number of Python threads that will compute.
 
     glibc gives each buffer above 32 MB back to the kernel as soon as it is freed, so every step pays again for the page
     faults of all its activations. Without mmap and without trimming the heap is reused. Returns whether this worked.
@@ -17,8 +19,7 @@ def prepare_cpu(threads: int = 0) -> bool:
     import torch
 
     torch.set_flush_denormal(True)
-    if threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or max(torch.get_num_threads() // parallel, 1))
     if platform.libc_ver()[0] != "glibc":
         return False
     try:

@@ -22,7 +22,7 @@ from semamba.train.recipe import Recipe
 from semamba.train.state import RunFolder
 from semamba.train.step import Training, start, train_step
 from semamba.train.tracking import Display, Tracker, duration, terms
-from semamba.train.validate import score_all, validate
+from semamba.train.validate import score_all, scoring_pool, validate
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]  # first step -> pairs (noisy, clean), each (B, n)
 
@@ -171,12 +171,13 @@ class Run:
         if t.scores and t.scores.get("step") == t.step:
             return
         begun = time.monotonic()
-        if "validation" not in self.meta:
-            noisy = score_all(((pair.clean, pair.noisy) for pair in self.pairs), cfg.jobs)
-            self.meta["validation"] = {"pairs": len(self.pairs), "noisy": noisy}
-            checkpoint.write_json(self.folder.description, self.meta)
-            self.display.say(f"unprocessed validation pairs: {terms(noisy)}")
-        scores = validate(t.ema.model, t.spectrum, self.pairs, t.device, cfg.jobs)
+        with scoring_pool(cfg.jobs) as pool:
+            if "validation" not in self.meta:
+                noisy = score_all(((pair.clean, pair.noisy) for pair in self.pairs), pool)
+                self.meta["validation"] = {"pairs": len(self.pairs), "noisy": noisy}
+                checkpoint.write_json(self.folder.description, self.meta)
+                self.display.say(f"unprocessed validation pairs: {terms(noisy)}")
+            scores = validate(t.ema.model, t.spectrum, self.pairs, t.device, pool)
         self._validation_seconds = time.monotonic() - begun
         t.scores = {**scores, "step": float(t.step)}
         tracker.write(t.step, "valid", scores, seconds=round(self._validation_seconds, 1))

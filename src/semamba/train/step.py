@@ -6,7 +6,8 @@ Letters: B batch, n samples. Waves are (B, n) float32 at 16 kHz.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,7 @@ class Training:
     optimiser: torch.optim.Optimizer
     ema: Ema
     one_level: bool  # pairs are brought to RMS 1, see normalise_pair
+    map: Callable[..., Iterable[Any]]  # over micro-batches: `map`, or that of a pool of threads; in order either way
     step: int = 0
     elapsed: float = 0.0  # seconds of training, over all resumed parts
     bad_steps: int = 0
@@ -49,6 +51,7 @@ def start(recipe: Recipe, device: torch.device) -> Training:
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=cfg.lr, betas=cfg.betas, weight_decay=cfg.weight_decay, fused=True
     )
+    parallel = recipe.train.parallel
     return Training(
         recipe=recipe,
         device=device,
@@ -58,6 +61,7 @@ def start(recipe: Recipe, device: torch.device) -> Training:
         optimiser=optimiser,
         ema=Ema(model, recipe.train.ema),
         one_level=model_config.kind == "causal" or model.normalise == "rms",
+        map=ThreadPoolExecutor(parallel, "micro-batch").map if parallel > 1 else map,
     )
 
 
@@ -72,16 +76,17 @@ def train_step(t: Training, noisy: Tensor, clean: Tensor, progress: float) -> di
         group["lr"] = rate
     torch.manual_seed(t.recipe.train.seed * 1_000_003 + t.step)  # makes dropout repeatable after a resume
     t.optimiser.zero_grad(set_to_none=True)
-    log: dict[str, Tensor] = {}
     noisy, clean = noisy.to(t.device), clean.to(t.device)
     if t.one_level:
         noisy, clean = normalise_pair(noisy, clean)
-    for noisy_part, clean_part in zip(noisy.chunk(count), clean.chunk(count), strict=True):
-        terms = loss_terms(t, noisy_part, clean_part)
-        loss = losses.total(t.recipe.loss, terms)
-        (loss / count).backward()
-        for name, value in {"loss": loss, **terms}.items():
-            log[name] = log.get(name, 0) + value.detach() / count
+    log: dict[str, Tensor] = {}
+    parts = zip(noisy.chunk(count), clean.chunk(count), strict=True)
+    for terms, gradients in t.map(lambda part: differentiate(t, *part), parts):
+        for name, value in terms.items():
+            log[name] = log.get(name, 0) + value / count
+        for parameter, gradient in zip(t.model.parameters(), gradients, strict=True):
+            share = gradient / count
+            parameter.grad = share if parameter.grad is None else parameter.grad + share
     log["gradient"] = nn.utils.clip_grad_norm_(t.model.parameters(), cfg.clip)
     if torch.isfinite(log["gradient"]) and torch.isfinite(log["loss"]):
         t.optimiser.step()
@@ -91,6 +96,14 @@ def train_step(t: Training, noisy: Tensor, clean: Tensor, progress: float) -> di
         count_bad_step(t)
     t.step += 1
     return log
+
+
+def differentiate(t: Training, noisy: Tensor, clean: Tensor) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    """Detached loss terms of a micro-batch and the gradient of each parameter; touches nothing that is shared."""
+    terms = loss_terms(t, noisy, clean)
+    terms = {"loss": losses.total(t.recipe.loss, terms), **terms}
+    gradients = torch.autograd.grad(terms["loss"], list(t.model.parameters()), materialize_grads=True)
+    return {name: value.detach() for name, value in terms.items()}, gradients
 
 
 def loss_terms(t: Training, noisy: Tensor, clean: Tensor) -> dict[str, Tensor]:

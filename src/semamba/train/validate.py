@@ -31,20 +31,19 @@ def enhance(model: nn.Module, spectrum: Spectrum, noisy: Wave, device: torch.dev
 
 
 def validate(
-    model: nn.Module, spectrum: Spectrum, pairs: list[Pair], device: torch.device, jobs: int
+    model: nn.Module, spectrum: Spectrum, pairs: list[Pair], device: torch.device, pool: Executor
 ) -> dict[str, float]:
-    """Mean scores of the enhanced pairs; see `score_all`."""
-    return score_all(((pair.clean, enhance(model, spectrum, pair.noisy, device)) for pair in pairs), jobs)
+    """Mean scores of the enhanced pairs; see `score_all`. The pool scores one pair while the next is enhanced."""
+    return score_all(((pair.clean, enhance(model, spectrum, pair.noisy, device)) for pair in pairs), pool)
 
 
-def score_all(signals: Iterable[tuple[Wave, Wave]], jobs: int) -> dict[str, float]:
+def score_all(signals: Iterable[tuple[Wave, Wave]], pool: Executor) -> dict[str, float]:
     """Mean PESQ-WB, STOI and SI-SDR of (clean, other) signals; NaN where a measure is defined for none of them.
 
     `unscored` counts the single measures that were not defined, for example of a silent output.
     """
-    with scoring_pool(jobs) as pool:
-        futures = [pool.submit(score_pair, clean, other) for clean, other in signals]
-        scored = [future.result() for future in futures]
+    futures = [pool.submit(score_pair, clean, other) for clean, other in signals]
+    scored = [future.result() for future in futures]
     means = {}
     for name in SCORES:
         values = [scores[name] for scores in scored if name in scores]
