@@ -17,6 +17,7 @@ signal scales the result and changes nothing else.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -77,7 +78,7 @@ class CausalModel(nn.Module):
         self.config, self.stft = config, config.stft
         channels, bands, stride = config.channels, config.bands, config.stride
         frames_per_second = 16_000 / config.stft.hop_length
-        self.decay = float(torch.exp(torch.tensor(-1.0 / (config.level_seconds * frames_per_second))))
+        self.decay = math.exp(-1.0 / (config.level_seconds * frames_per_second))
         self.encode_in = nn.Linear(2 * stride * 3, channels)
         self.band_bias = nn.Parameter(torch.zeros(bands, channels))
         self.encoder = nn.ModuleList(FrequencyConv(channels) for _ in range(config.layers))
@@ -138,14 +139,14 @@ class CausalModel(nn.Module):
         if state is None:
             state = values.new_zeros(values.shape[0], 2)
         parts: list[Tensor] = []
+        if not size.shape[1]:
+            return size, state
         for chunk in values.split(256, dim=-1):  # the recurrence as one small triangular matrix per chunk
             steps = torch.arange(chunk.shape[-1], device=chunk.device)
             lag = steps[:, None] - steps[None, :]
             matrix = torch.where(lag >= 0, self.decay ** lag.clamp(min=0).to(chunk.dtype), 0.0)
             parts.append(chunk @ matrix.T + state[..., None] * self.decay ** (steps + 1).to(chunk.dtype))
             state = parts[-1][..., -1]
-        if not parts:
-            return size, state
         total = torch.cat(parts, dim=-1)
         return (total[:, 0] / total[:, 1]).clamp(min=_LEVEL_FLOOR), state
 
