@@ -65,6 +65,11 @@ def available() -> bool:
     return _library() is not None
 
 
+# What torch.compiler.assume_constant_result does, without its import of the whole compiler: a graph of torch.compile is
+# made for the kernel there is, and the loading of a library is not traced.
+available._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def why_unavailable() -> str:
     """One line for `semamba doctor`."""
     if not LIBRARY.exists():
