@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,3 +129,27 @@ def test_a_damaged_file_leaves_nothing(tiny: Enhancer, tmp_path: Path) -> None:
     with pytest.raises(SemambaError, match="damaged or cut off") as caught:
         enhance_file(tiny, source)
     assert str(source) in str(caught.value) and os.listdir(tmp_path) == ["a.flac"]
+
+
+def test_a_video_keeps_its_picture(tiny: Enhancer, tmp_path: Path) -> None:
+    av: Any = pytest.importorskip("av")
+    source = tmp_path / "talk.mp4"
+    with av.open(str(source), "w") as container:
+        picture = container.add_stream("mpeg4", rate=10)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream("aac", rate=48_000, layout="mono")
+        for index in range(10):
+            image = np.full((48, 64, 3), index * 20, np.uint8)
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(picture.encode(None))
+        wave = (np.random.default_rng(0).standard_normal((1, 48_000)) * 0.1).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+        frame.sample_rate = 48_000
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    result = enhance_file(tiny, source)
+    assert result.target.name == "talk.enhanced.mp4" and result.seconds == pytest.approx(1, abs=0.05)
+    with av.open(str(result.target)) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio"]
+    with audio.open_reader(result.target) as reader:
+        assert sum(block.shape[1] for block in reader.blocks()) == pytest.approx(result.frames, abs=2048)
