@@ -68,7 +68,10 @@ def apply_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dic
             if not isinstance(child, dict):
                 raise SemambaError(f"override '{item}': '{name}' holds a value, not a group of keys")
             node = child
-        node[last] = yaml.safe_load(text) if text else ""
+        try:
+            node[last] = yaml.safe_load(text) if text else ""
+        except yaml.YAMLError:
+            raise SemambaError(f"override '{item}': '{text}' is not valid YAML") from None
     return result
 
 

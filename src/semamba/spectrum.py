@@ -56,8 +56,8 @@ class Spectrum(nn.Module):
 
     def __init__(self, config: StftConfig) -> None:
         super().__init__()
-        if config.n_fft % config.hop_length:
-            raise ValueError(f"hop_length {config.hop_length} must divide n_fft {config.n_fft}")
+        if config.n_fft % config.hop_length or config.overlap == 0:  # the windows are zero at an end
+            raise ValueError(f"hop_length {config.hop_length} must divide n_fft {config.n_fft} and be shorter")
         self.config = config
         window = torch.hann_window(config.n_fft, dtype=torch.float64)
         if config.window == "sqrt_hann":
@@ -114,6 +114,10 @@ class Spectrum(nn.Module):
         The output lags the input by `overlap` samples: the first `overlap` ones belong to the silence before the start.
         """
         cfg = self.config
+        if spectrum.shape[1] == 0:
+            return spectrum.new_zeros(spectrum.shape[0], 0), (
+                spectrum.new_zeros(spectrum.shape[0], cfg.overlap) if tail is None else tail
+            )
         wave = _overlap_add(self._frames(spectrum) * self.synthesis_window, cfg.hop_length)
         if tail is not None:
             wave = torch.cat([wave[:, : cfg.overlap] + tail, wave[:, cfg.overlap :]], dim=-1)

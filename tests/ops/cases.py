@@ -56,7 +56,9 @@ def leaves(values: Mapping[str, Tensor | None], dtype: torch.dtype) -> dict[str,
     return {k: None if v is None else v.detach().to(dtype, copy=True).requires_grad_() for k, v in values.items()}
 
 
-def gradients(outputs: Sequence[Tensor], inputs: Mapping[str, Tensor | None], cotangents: Sequence[Tensor]) -> dict[str, Tensor]:
+def gradients(
+    outputs: Sequence[Tensor], inputs: Mapping[str, Tensor | None], cotangents: Sequence[Tensor]
+) -> dict[str, Tensor]:
     """Gradient of sum(outputs * cotangents) for every input that is there."""
     present = {name: tensor for name, tensor in inputs.items() if tensor is not None}
     pairs = [(y, g.to(y.dtype)) for y, g in zip(outputs, cotangents, strict=True) if y.requires_grad]
@@ -78,7 +80,9 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float, name: str =
     assert error <= tolerance * scale, f"{name}: off by {error:.2e} at a scale of {scale:.2e}"
 
 
-def assert_same_gradients(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float = GRADIENT) -> None:
+def assert_same_gradients(
+    actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float = GRADIENT
+) -> None:
     assert actual.keys() == expected.keys()
     for name, gradient in expected.items():
         assert_close(actual[name], gradient, tolerance, f"gradient of {name}")

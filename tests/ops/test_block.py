@@ -239,7 +239,9 @@ def test_weights_of_another_type_than_x() -> None:
         ((2, 3, 1, 8), (2, 3, 10, 1, 10, 4), "state.scan must be"),
     ],
 )
-def test_shapes_that_do_not_fit_are_refused(shape: tuple[int, ...], state: tuple[int, ...] | None, message: str) -> None:
+def test_shapes_that_do_not_fit_are_refused(
+    shape: tuple[int, ...], state: tuple[int, ...] | None, message: str
+) -> None:
     weights = block_weights(8, 10, 4, 1, 4)
     past = MambaState(torch.zeros(state[:3]), torch.zeros(state[3:])) if state else None
     with pytest.raises(ValueError, match=message):

@@ -183,7 +183,9 @@ def test_thread_counts_agree() -> None:
 def test_nan_spreads_as_in_the_reference(isa: str, name: str, reverse: bool) -> None:
     values = scan_inputs(3, 40, 19, 5)
     spoilt = values[name].clone()  # type: ignore[union-attr]
-    spoilt[(1, 33, 2)[: spoilt.dim()] if spoilt.dim() == 3 and name != "initial_state" else (1,) * spoilt.dim()] = torch.nan
+    spoilt[(1, 33, 2)[: spoilt.dim()] if spoilt.dim() == 3 and name != "initial_state" else (1,) * spoilt.dim()] = (
+        torch.nan
+    )
     clean, values = values, {**values, name: spoilt}
     flags = {"delta_softplus": True, "reverse": reverse}
     exact, leaf = leaves(values, torch.float64), leaves(values, torch.float32)
@@ -245,7 +247,9 @@ def test_elementary_functions_over_their_whole_range(isa: str) -> None:
     with instructions(isa):
         softplus = selective_scan(one, row, decay, unit, unit, delta_softplus=True)[0].view(-1)
         silu = selective_scan(one, zero, decay, unit, unit, torch.ones(count), z=row)[0].view(-1)
-        raised = selective_scan(zero, one, -x.abs()[:, None], unit, unit, initial_state=one.view(1, count, 1))[1].view(-1)
+        raised = selective_scan(zero, one, -x.abs()[:, None], unit, unit, initial_state=one.view(1, count, 1))[1].view(
+            -1
+        )
     # Exponents lose |x| 2^-24 in float32, and results below 2^-126 are not told apart from it.
     tiny = 1.2e-38
     allowed = 4e-7 + 1e-7 * exact.abs()
