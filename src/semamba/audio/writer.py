@@ -121,7 +121,7 @@ class SoundEncoder:
         import soundfile
 
         self._name = name
-        # OGG and MP3 encoders have sizes of blocks that overflow the stack of libsndfile when given minutes at once.
+        # Given minutes at once, libsndfile's Vorbis encoder overflows its stack.
         self._step = 65536
         options: dict[str, Any] = {"format": info.format, "subtype": info.subtype, "endian": info.endian}
         try:
