@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from semamba import perceptual
 from semamba.spectrum import Spectrum, magnitude
 
 RESOLUTIONS = ((256, 64), (512, 128), (1024, 256))  # (n_fft, hop) of the multi-resolution term, for 16 kHz
@@ -34,6 +35,7 @@ class LossConfig:
     consistency: float = 0.1
     si_sdr: float = 0.0
     multi_resolution: float = 0.0
+    perceptual: float = 0.0
     magnitude_norm: Literal["mse", "l1"] = "mse"
 
     def weights(self) -> dict[str, float]:
@@ -68,6 +70,8 @@ def compute(
             terms["si_sdr"] = si_sdr_loss(enhanced_wave, clean_wave)
         if config.multi_resolution:
             terms["multi_resolution"] = multi_resolution_loss(enhanced_wave, clean_wave)
+        if config.perceptual:
+            terms["perceptual"] = perceptual_loss(enhanced_wave, clean_wave)
     return terms
 
 
@@ -113,6 +117,12 @@ def si_sdr_loss(enhanced: Tensor, clean: Tensor) -> Tensor:
     ratio = (target.square().sum(-1) + 1e-8) / ((enhanced - target).square().sum(-1) + 1e-8)
     audible = (energy > 1e-6 * clean.shape[-1]).float()
     return -(10 * torch.log10(ratio) * audible).sum() / audible.sum().clamp(min=1)
+
+
+def perceptual_loss(enhanced: Tensor, clean: Tensor) -> Tensor:
+    """PESQ-like distance (see `perceptual`), averaged over the items whose target is not silent (0 when none is)."""
+    audible = (clean.square().mean(-1) > 1e-6).float()
+    return (perceptual.distance(enhanced, clean) * audible).sum() / audible.sum().clamp(min=1)
 
 
 def multi_resolution_loss(enhanced: Tensor, clean: Tensor, power: float = 0.3) -> Tensor:

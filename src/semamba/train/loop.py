@@ -89,6 +89,7 @@ class Run:
         clock, now = time.monotonic() - t.elapsed, time.monotonic()
         saved = validated = now
         sums: dict[str, Tensor] = {}
+        reported = t.step
         stopped: str | int = "done"
         batches = self.batches(t.step)
         try:
@@ -105,8 +106,8 @@ class Run:
                         sums[name] = sums.get(name, 0) + value
                     now = time.monotonic()
                     if t.step % every.log_every == 0:
-                        self._report(tracker, sums, now - clock)
-                        sums = {}
+                        self._report(tracker, sums, t.step - reported, now - clock)
+                        sums, reported = {}, t.step
                     if self._due(now - validated):
                         self._validate(tracker)
                         validated = time.monotonic()
@@ -154,9 +155,9 @@ class Run:
         by_steps = every.validate_every and step % every.validate_every == 0
         return bool(by_steps or (every.validate_minutes and since > every.validate_minutes * 60))
 
-    def _report(self, tracker: Tracker, sums: dict[str, Tensor], elapsed: float) -> None:
+    def _report(self, tracker: Tracker, sums: dict[str, Tensor], steps: int, elapsed: float) -> None:
         t = self.training
-        values = {name: float(value) / self.recipe.train.log_every for name, value in sums.items()}
+        values = {name: float(value) / steps for name, value in sums.items()}
         rate = t.optimiser.param_groups[0]["lr"]
         tracker.write(t.step, "train", {**values, "lr": rate}, seconds=round(elapsed, 1), bad_steps=t.bad_steps)
         done = min(max(self.progress(), elapsed / self.budget), 1.0)
