@@ -96,7 +96,7 @@ class CausalModel(nn.Module):
             self.decode_out.bias.copy_(torch.tensor([0.5, 0.0]).repeat(2 * stride))
 
     def forward(self, spectrum: Tensor, state: CausalState | None = None) -> tuple[Tensor, CausalState]:
-        """Enhance a compressed spectrum (B, T, F, 2); the same frames in one call or in several give the same result."""
+        """Enhance a compressed spectrum (B, T, F, 2); frames in one call or in several give the same result."""
         level, level_state = self._running_level(spectrum, state.level if state is not None else None)
         skip = self._encode(spectrum / level[:, :, None, None])
         x = self.down(skip) + self.sub_band_bias  # (B, T, G, d)
@@ -223,7 +223,7 @@ class BidirectionalMamba(nn.Module):
 
 
 def triangular_bands(bands_in: int, bands_out: int) -> Tensor:
-    """Starting point of a BandMap: (out, in) triangles, narrow at low and wide at high frequencies, rows summing to one.
+    """Starting point of a BandMap: (out, in) triangles, narrow at low, wide at high frequencies, rows summing to one.
 
     Centres follow an ERB-like curve, log(1 + 6 f) of the normalised frequency f; when there are more outputs than
     inputs the transpose is used, so that mapping down and up again is a smoothing.

@@ -91,11 +91,13 @@ class Mamba(nn.Module):
         return y.reshape(x.shape), state
 
     def _weights(self, norm: Tensor | None) -> BlockWeights:
+        bias = self.conv1d.bias
+        assert bias is not None  # the layer is made with one
         return BlockWeights(
             norm,
             self.in_proj.weight,
             self.conv1d.weight,
-            self.conv1d.bias,
+            bias,
             self.x_proj.weight,
             self.dt_proj.weight,
             self.dt_proj.bias,

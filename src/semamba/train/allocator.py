@@ -16,9 +16,9 @@ def prepare_cpu(threads: int = 0, parallel: int = 1) -> bool:
 
     `threads` 0 divides torch's own choice by `parallel`, the number of Python threads that will compute.
 
-    glibc gives each big buffer back to the kernel as soon as it is freed, so every step pays again for the page faults of
-    all its activations; in a virtual machine a fault can cost 10 microseconds for each 4 KiB. Without mmap and without
-    trimming the heap is reused, and on huge pages it faults 512 times less often. Returns whether this worked.
+    glibc gives each big buffer back to the kernel as soon as it is freed, so every step pays again for the page faults
+    of all its activations; in a virtual machine a fault can cost 10 microseconds for each 4 KiB. Without mmap and
+    without trimming the heap is reused, and on huge pages it faults 512 times less often. Returns whether this worked.
     """
     import torch
 
@@ -36,7 +36,7 @@ def prepare_cpu(threads: int = 0, parallel: int = 1) -> bool:
 
 
 def _use_huge_pages(libc: ctypes.CDLL) -> None:
-    """Grow the heap once by `HEAP`, ask for huge pages there, and leave it to the allocator. Failure changes nothing."""
+    """Grow the heap once by `HEAP`, ask for huge pages there, leave it to the allocator. Failure changes nothing."""
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
