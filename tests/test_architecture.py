@@ -21,7 +21,7 @@ STOREYS = {
     **dict.fromkeys(("train", "inference", "export", "metrics", "convert"), 4),
     **dict.fromkeys(("checkpoint", "data", "losses"), 3),
     **dict.fromkeys(("models",), 2),
-    **dict.fromkeys(("ops", "spectrum"), 1),
+    **dict.fromkeys(("ops", "spectrum", "perceptual"), 1),
     **dict.fromkeys(("audio", "pcs", "config", "errors"), 0),
 }
 SIDEWAYS = {
