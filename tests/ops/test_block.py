@@ -220,6 +220,7 @@ def test_other_types_are_composed(dtype: torch.dtype) -> None:
     assert_close(y, run(x.double(), exact)[0], 20 * torch.finfo(dtype).eps)
 
 
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")
 def test_weights_of_another_type_than_x() -> None:
     """What autocast and half-converted models hand over must not be read as float32."""
     weights = block_weights(20, 24, 5, 2, 4)
