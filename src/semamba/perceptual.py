@@ -1,7 +1,7 @@
 """A differentiable distance in the manner of PESQ (ITU-T P.862, wideband), for training.
 
-Letters: B batch, n samples, T frames, K Bark bands. Band powers are on PESQ's scale, on which a signal has a mean square
-of 1e7 in the calibration band.
+Letters: B batch, n samples, T frames, K Bark bands. Band powers are on PESQ's scale, on which a signal has a mean
+square of 1e7 in the calibration band.
 
 It keeps what makes PESQ differ from a spectral distance: Bark bands, Zwicker's loudness above the threshold of hearing,
 a dead zone in which differences are masked, an asymmetry that punishes what was added more than what was removed, and

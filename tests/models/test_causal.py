@@ -122,7 +122,8 @@ def test_kernels_and_reference_agree(variant: str) -> None:
         with using(backend):  # type: ignore[arg-type]
             y, _ = model(x)
             y.square().mean().backward()
-        results.append({"y": y.detach(), **{n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}})
+        gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        results.append({"y": y.detach(), **gradients})
     assert results[0].keys() == results[1].keys() == {"y", *(n for n, _ in model.named_parameters())}
     for name, value in results[0].items():
         expected = results[1][name]

@@ -172,7 +172,7 @@ def scan_backward(
     shapes = [u.shape, u.shape, A.shape, B.shape, C.shape]
     shapes += [torch.Size([0]) if t is None else t.shape for t in (D, z, delta_bias)]
     gradients = [torch.empty(shape) for shape in [*shapes, dfinal.shape]]
-    names = "du ddelta dA dB dC dskip dz ddelta_bias dinitial_state".split()
+    names = ("du", "ddelta", "dA", "dB", "dC", "dskip", "dz", "ddelta_bias", "dinitial_state")
     for name, gradient in zip(names, gradients, strict=True):
         setattr(args, name, _at(gradient) if gradient.numel() else None)
     args.dy, args.dfinal_state, args.checkpoints = _at(dy), _at(dfinal), _at(checkpoints)
@@ -210,7 +210,8 @@ def _scan_args(u, delta, A, B, C, D, z, delta_bias, softplus, initial, reverse):
     u, delta, B, C = _rows(u), _rows(delta), _rows(B), _rows(C)
     z = None if z is None else _rows(z)
     A, D, delta_bias, initial = (None if t is None else t.contiguous() for t in (A, D, delta_bias, initial))
-    args = _ScanArgs(batch=u.shape[0], length=u.shape[1], D=A.shape[0], N=A.shape[1], reverse=reverse, softplus=softplus)
+    args = _ScanArgs(batch=u.shape[0], length=u.shape[1], D=A.shape[0], N=A.shape[1])
+    args.reverse, args.softplus = reverse, softplus
     args.threads = torch.get_num_threads()
     for name, tensor in (("u", u), ("delta", delta), ("B", B), ("C", C), ("z", z)):
         if tensor is not None:
@@ -223,7 +224,10 @@ def _scan_args(u, delta, A, B, C, D, z, delta_bias, softplus, initial, reverse):
 
 # ------------------------------------------------------------------------------------------------------ the fused block
 
-_WEIGHTS = "norm in_proj conv_weight conv_bias x_proj dt_proj dt_bias A skip out_proj".split()
+_WEIGHTS = (
+    *("norm", "in_proj", "conv_weight", "conv_bias", "x_proj"),
+    *("dt_proj", "dt_bias", "A", "skip", "out_proj"),
+)
 
 
 @torch.library.custom_op("semamba::mamba_block", mutates_args=(), device_types="cpu")
@@ -309,7 +313,8 @@ def _block_args(x, weights, eps, normalise, residual, reverse):  # type: ignore[
     x, weights = x.contiguous(), [t.contiguous() for t in weights]
     outer, length, inner, d = x.shape
     (D, N), R, taps = weights[7].shape, weights[5].shape[1], weights[2].shape[-1]
-    args = _BlockArgs(outer=outer, length=length, inner=inner, d=d, D=D, N=N, R=R, taps=taps, reverse=reverse, residual=residual)
+    args = _BlockArgs(outer=outer, length=length, inner=inner, d=d, D=D, N=N, R=R, taps=taps)
+    args.reverse, args.residual = reverse, residual
     args.threads, args.eps, args.x = torch.get_num_threads(), eps, _at(x)
     for name, tensor in zip(_WEIGHTS, weights, strict=True):
         setattr(args, name, _at(tensor))
@@ -318,7 +323,7 @@ def _block_args(x, weights, eps, normalise, residual, reverse):  # type: ignore[
     return args, (x, weights)
 
 
-# ------------------------------------------------------------------------------------------ residual layers along frequency
+# ------------------------------------------------------------------------------------ residual layers along frequency
 
 
 class _FrequencyArgs(ctypes.Structure):
@@ -329,7 +334,7 @@ class _FrequencyArgs(ctypes.Structure):
     ]
 
 
-_FREQUENCY_WEIGHTS = "norm weight bias out_weight out_bias".split()
+_FREQUENCY_WEIGHTS = ("norm", "weight", "bias", "out_weight", "out_bias")
 
 
 @torch.library.custom_op("semamba::frequency_layer", mutates_args=(), device_types="cpu")
@@ -385,8 +390,8 @@ frequency_layer.register_autograd(_frequency_gradients, setup_context=_frequency
 
 def _frequency_args(x, weights, heads, eps):  # type: ignore[no-untyped-def]
     x, weights = x.contiguous(), [t.contiguous() for t in weights]
-    args = _FrequencyArgs(rows=x.shape[0], S=x.shape[1], C=x.shape[2], heads=heads, threads=torch.get_num_threads(), eps=eps)
-    args.x = _at(x)
+    args = _FrequencyArgs(rows=x.shape[0], S=x.shape[1], C=x.shape[2], heads=heads)
+    args.x, args.threads, args.eps = _at(x), torch.get_num_threads(), eps
     for name, tensor in zip(_FREQUENCY_WEIGHTS, weights, strict=False):
         setattr(args, name, _at(tensor))
     return args, (x, weights)
