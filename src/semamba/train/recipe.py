@@ -64,6 +64,7 @@ class Recipe:
 
     name: str
     model: dict[str, Any]
+    notes: str = ""  # for the model card: what a reader of the scores should know
     mix: MixConfig = field(default_factory=MixConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)

@@ -41,6 +41,7 @@ def card(name: str, model: dict[str, Any], meta: dict[str, Any], parameters: int
         "|---|---|---|",
         *(f"| {unit} | {meta['validation']['noisy'][key]:.3f} | {scores[key]:.3f} |" for key, unit in UNITS.items()),
         "",
+        *(["## Notes", "", recipe["notes"].strip(), ""] if recipe.get("notes") else []),
         "## Training data",
         "",
         "Mixed on the fly. None of it is part of this package; the licences below are those of the recordings.",
