@@ -14,7 +14,7 @@ from semamba import __version__
 from semamba.cli import _Commands, app
 from semamba.errors import SemambaError
 
-COMMANDS = ("enhance", "evaluate", "models", "train", "convert", "doctor")
+COMMANDS = ("enhance", "evaluate", "models", "profile", "train", "convert", "doctor")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from semamba import __version__
-from semamba.cli import doctor, enhance, evaluate, models, train
+from semamba.cli import doctor, enhance, evaluate, models, profile, train
 from semamba.errors import SemambaError
 
 
@@ -56,6 +56,7 @@ def semamba(
 app.command("enhance")(enhance.enhance)
 app.command("evaluate")(evaluate.evaluate)
 app.command("models")(models.models)
+app.command("profile")(profile.profile)
 app.command("train")(train.train)
 app.command("convert")(models.convert)
 app.command("doctor")(doctor.doctor)
