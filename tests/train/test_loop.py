@@ -148,7 +148,7 @@ def test_validation_keeps_the_best_and_export_writes_a_card(tmp_path: Path) -> N
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
     source = {"kind": "speech", "source": "tones", "licence": "CC0-1.0", "files": 1, "minutes": 0.1}
-    recipe = tiny.recipe(train={"steps": 2}, valid={"jobs": 1})
+    recipe = tiny.recipe(train={"steps": 2}, valid={"jobs": 1}, notes="A word for the reader.")
     run = Run(recipe, tmp_path / "run", tiny.batches, [tiny.speech_like()], sources=[source])
     outcome = run.train()
     assert outcome.best == outcome.scores["pesq"] > 1
@@ -157,4 +157,5 @@ def test_validation_keeps_the_best_and_export_writes_a_card(tmp_path: Path) -> N
     export(tmp_path / "run", tmp_path / "weights" / "tone")
     card = (tmp_path / "weights" / "tone" / "card.md").read_text()
     assert "# tone" in card and "CC0-1.0" in card and f"{outcome.best:.3f}" in card and str(tmp_path) not in card
+    assert "A word for the reader." in card
     checkpoint.load(tmp_path / "weights" / "tone")
