@@ -16,3 +16,9 @@ def shared_dir() -> Path:
     if not (folder / "reference").is_dir():
         pytest.skip("the folder of real data and reference values is not beside this checkout")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _ordinary_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training settles in its process for good (heap, denormals); that of the tests has other things to do."""
+    monkeypatch.setattr("semamba.train.allocator.prepare_cpu", lambda *_: True)

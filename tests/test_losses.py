@@ -13,7 +13,7 @@ from semamba import losses
 from semamba.losses import LossConfig
 from semamba.spectrum import Spectrum, StftConfig
 
-EVERY_TERM = LossConfig(si_sdr=0.01, multi_resolution=0.5)
+EVERY_TERM = LossConfig(si_sdr=0.01, multi_resolution=0.5, perceptual=0.01)
 
 
 @pytest.fixture(scope="module")

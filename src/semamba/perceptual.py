@@ -52,7 +52,7 @@ def _over_time(frames: Tensor) -> Tensor:
     """(B, T) -> (B,): sixth-power mean in windows of a third of a second, root mean square of the windows."""
     size = min(INTERVAL, frames.shape[1])
     windows = frames.unfold(1, size, max(size // 2, 1))  # (B, W, size)
-    inner = (windows.pow(6).mean(-1) + 1e-12).pow(1 / 6)
+    inner = (windows.pow(6).mean(-1) + 1e-24).pow(1 / 6)  # the floor keeps the slope finite where all is equal
     return (inner.square().mean(-1) + 1e-12).sqrt()
 
 
