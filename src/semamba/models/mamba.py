@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semamba.ops import BlockWeights, MambaState, mamba_block
+from semamba.ops import BlockWeights, MambaState, mamba_block, mamba_pair
 
 __all__ = ["Mamba", "MambaConfig", "MambaState", "RMSNorm"]
 
@@ -105,3 +105,13 @@ class Mamba(nn.Module):
             self.D,
             self.out_proj.weight,
         )
+
+
+def residual_pair(
+    x: Tensor, axis: int, forwards: tuple[Mamba, RMSNorm], backwards: tuple[Mamba, RMSNorm]
+) -> tuple[Tensor, Tensor]:
+    """`residual` of a layer and of one that reads backwards, in one pass where a kernel can."""
+    (first, norm), (second, other) = forwards, backwards
+    rows = x if axis == 1 else x.flatten(0, 1)[:, :, None]
+    y, z = mamba_pair(rows, first._weights(norm.weight), second._weights(other.weight), norm.eps)
+    return y.reshape(x.shape), z.reshape(x.shape)

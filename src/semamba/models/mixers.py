@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semamba.errors import SemambaError
-from semamba.models.mamba import Mamba, MambaConfig, MambaState, RMSNorm
+from semamba.models.mamba import Mamba, MambaConfig, MambaState, RMSNorm, residual_pair
+from semamba.ops import backend_for
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,12 @@ class BidirectionalMamba(Mixer):
         return self.along(x[:, :, None], 1)[:, :, 0], None
 
     def along(self, x: Tensor, axis: int) -> Tensor:
-        return x + self.fuse(torch.cat([self.forwards.along(x, axis), self.backwards.along(x, axis)], dim=-1))
+        first, second = self.forwards, self.backwards
+        if backend_for(x) == "triton":
+            pair = residual_pair(x, axis, (first.mixer, first.norm), (second.mixer, second.norm))
+        else:
+            pair = first.along(x, axis), second.along(x, axis)
+        return x + self.fuse(torch.cat(pair, dim=-1))
 
 
 class LstmState(NamedTuple):

@@ -1,4 +1,4 @@
-"""The residual Mamba block, x + Mamba(RMSNorm(x)), over any axis of a tensor: fused where a kernel can, composed elsewhere.
+"""The residual Mamba block, x + Mamba(RMSNorm(x)), over any axis of a tensor: fused where a kernel can, else composed.
 
 Letters: d model channels, D inner channels, N state size, R rank of delta, k taps of the short convolution.
 """
@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semamba.ops import cpu
-from semamba.ops.dispatch import fused_backend, selective_scan
+from semamba.ops import cpu, gpu
+from semamba.ops.dispatch import backend_for, fused_backend, selective_scan
 
 # Above this many channels the products are large enough for the BLAS library to beat the fused kernel's cache locality.
 FUSED_CHANNELS = 128
@@ -50,11 +50,15 @@ def mamba_block(
 ) -> tuple[Tensor, MambaState]:
     """x (outer, L, inner, d) -> the same shape; outer * inner independent sequences run along L.
 
-    `weights.norm` None leaves the norm out, `residual=False` the addition of x. A given `state` continues from it, and the
-    returned one carries no gradient. Raises ValueError for a state with `reverse`: it would be the state of the future,
-    and for shapes that do not fit.
+    `weights.norm` None leaves the norm out, `residual=False` the addition of x. A given `state` continues from it,
+    and the returned one carries no gradient. Raises ValueError for a state with `reverse`: it would be the state of the
+    future, and for shapes that do not fit.
     """
     _check(x, weights, state, reverse)
+    if backend_for(x) == "triton":
+        conv, scan = state if state is not None else (None, None)
+        y, conv, scan = gpu.mamba_layers(x, [weights], conv, scan, eps, residual, reverse)
+        return y[0], MambaState(conv.detach(), scan.detach())
     tensors = [t for t in (*weights, *(state or ())) if t is not None]
     keep = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
     fused = fused_backend(x, tensors) == "cpu" and x.shape[-1] <= FUSED_CHANNELS
@@ -67,6 +71,16 @@ def mamba_block(
     normalise = weights.norm is not None
     y, conv, scan, _ = cpu.mamba_block(x.contiguous(), ordered, conv, scan, eps, normalise, residual, reverse, keep)
     return y, MambaState(conv.detach(), scan.detach())
+
+
+def mamba_pair(x: Tensor, forwards: BlockWeights, backwards: BlockWeights, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
+    """`mamba_block` of x with two sets of weights of equal sizes, the second reading backwards; one pass on a GPU."""
+    if backend_for(x) == "triton" and (forwards.norm is None) == (backwards.norm is None):
+        for weights in (forwards, backwards):
+            _check(x, weights, None, False)
+        y = gpu.mamba_layers(x, [forwards, backwards], None, None, eps, True, False)[0]
+        return y[0], y[1]
+    return mamba_block(x, forwards, eps=eps)[0], mamba_block(x, backwards, reverse=True, eps=eps)[0]
 
 
 def _check(x: Tensor, weights: BlockWeights, state: MambaState | None, reverse: bool) -> None:
@@ -118,8 +132,10 @@ def _composed(
     return y.reshape(outer, inner, length, d).transpose(1, 2), MambaState(conv.detach(), scan.detach())
 
 
-def _short_convolution(x: Tensor, weights: BlockWeights, state: MambaState | None, reverse: bool) -> tuple[Tensor, Tensor]:
-    """Depthwise convolution over this position and the k - 1 read before it, then SiLU; and what the next call needs."""
+def _short_convolution(
+    x: Tensor, weights: BlockWeights, state: MambaState | None, reverse: bool
+) -> tuple[Tensor, Tensor]:
+    """Depthwise convolution of this position and the k - 1 read before it, then SiLU; and what the next call needs."""
     length, taps = x.shape[1], weights.conv_weight.shape[-1]
     past = state.conv if state is not None else x.new_zeros(x.shape[0], taps - 1, x.shape[2])
     padded = torch.cat([x, past] if reverse else [past, x], dim=1)

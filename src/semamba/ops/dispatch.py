@@ -9,18 +9,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from semamba.ops import cpu, reference
+from semamba.ops import cpu, gpu, reference
 
-Backend = Literal["reference", "cpu"]
+Backend = Literal["reference", "cpu", "triton"]
 _forced: Backend | None = None
 
 
 def backend_for(x: Tensor) -> Backend:
-    """The kernel for a tensor: C++ for float32 and lower on the CPU, the reference for float64 and where nothing else is."""
+    """The kernel for a tensor: C++ on the CPU, Triton on a GPU; the reference for float64 and where nothing else is."""
     if _forced is not None:
         return _forced
     if x.device.type == "cpu" and x.dtype != torch.float64 and cpu.available():
         return "cpu"
+    if x.device.type == "cuda" and x.dtype != torch.float64 and gpu.available():
+        return "triton"
     return "reference"
 
 
@@ -33,8 +35,13 @@ def fused_backend(x: Tensor, weights: Iterable[Tensor]) -> Backend:
 
 @contextmanager
 def using(backend: Backend) -> Iterator[None]:
-    """Force one kernel inside a `with` block, for tests and benchmarks."""
+    """Force one kernel inside a `with` block, for tests and benchmarks.
+
+    "triton" takes CPU tensors when TRITON_INTERPRET=1 was set before its first use. Raises RuntimeError without triton.
+    """
     global _forced
+    if backend == "triton" and not gpu.available():
+        raise RuntimeError(gpu.why_unavailable())
     before, _forced = _forced, backend
     try:
         yield
@@ -59,15 +66,19 @@ def selective_scan(
 
         h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t,    y_t = (C_t . h_t + D u_t) * silu(z_t)
 
-    u, delta, z: (batch, L, D), any strides; A: (D, N), negative; B, C: (batch, L, N); D, delta_bias: (D,). `delta_bias` is
-    added to delta and `delta_softplus` applied first. `initial_state` (batch, D, N) defaults to zero. `reverse` reads the
-    sequence from its end. Returns y, shaped and typed like u, and the state after the last step read, float32.
-    Raises ValueError for shapes that do not fit.
+    u, delta, z: (batch, L, D), any strides; A: (D, N), negative; B, C: (batch, L, N); D, delta_bias: (D,). `delta_bias`
+    is added to delta and `delta_softplus` applied first. `initial_state` (batch, D, N) defaults to zero. `reverse`
+    reads the sequence from its end. Returns y, shaped and typed like u, and the state after the last step read,
+    float32. Raises ValueError for shapes that do not fit.
     """
     _check(u, delta, A, B, C, D, z, delta_bias, initial_state)
-    if backend_for(u) == "reference":
+    backend = backend_for(u)
+    if backend == "triton":
+        return gpu.selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse)
+    if backend == "reference":
         return reference.selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse)
-    tensors = [t if t is None or t.dtype == torch.float32 else t.float() for t in (u, delta, A, B, C, D, z, delta_bias, initial_state)]
+    inputs = (u, delta, A, B, C, D, z, delta_bias, initial_state)
+    tensors = [t if t is None or t.dtype == torch.float32 else t.float() for t in inputs]
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     y, final, _ = cpu.scan(*tensors[:8], delta_softplus, tensors[8], reverse, keep)
     return y.to(u.dtype), final
