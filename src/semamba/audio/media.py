@@ -80,11 +80,12 @@ class MediaReader:
         import av
 
         convert = av.AudioResampler(format="fltp", layout=self._stream.layout, rate=self.info.sample_rate)
-        done, waiting, count = 0, [], 0
+        done, count = 0, 0
+        waiting: list[Samples] = []
         try:
             for packet in self._container.demux(self._stream):
                 for frame in packet.decode():
-                    pieces = [piece.to_ndarray() for piece in convert.resample(frame)]
+                    pieces = [np.asarray(piece.to_ndarray(), np.float32) for piece in convert.resample(frame)]
                     waiting += pieces
                     count += sum(piece.shape[1] for piece in pieces)
                 while count >= frames:
@@ -92,7 +93,7 @@ class MediaReader:
                     waiting, count = [joined[:, frames:]], count - frames
                     done += frames
                     yield joined[:, :frames]
-            waiting += [piece.to_ndarray() for piece in convert.resample(None)]
+            waiting += [np.asarray(piece.to_ndarray(), np.float32) for piece in convert.resample(None)]
         except (av.FFmpegError, OSError) as error:
             seconds = done / self.info.sample_rate
             raise SemambaError(f"{self.path}: damaged or cut off after {seconds:.1f} s ({_reason(error)})") from None
