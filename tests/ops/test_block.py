@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semamba.ops import BlockWeights, MambaState, cpu, mamba_block, using
+from semamba.ops import BlockWeights, MambaState, cpu, cpu_layers, mamba_block, using
 from tests.ops.cases import (
     FORWARD,
     assert_close,
@@ -268,10 +268,10 @@ def test_the_operator_keeps_the_rules_of_torch_library() -> None:
     x = normal_input(2, 5, 2, 6).requires_grad_()
     for norm, reverse in ((True, False), (False, True)):
         weights = flat(leaves(block_weights(6, 7, 3, 2, 4, norm), torch.float32))
-        torch.library.opcheck(cpu.mamba_block, (x, weights, None, None, 1e-5, norm, True, reverse, True))
+        torch.library.opcheck(cpu_layers.mamba_block, (x, weights, None, None, 1e-5, norm, True, reverse, True))
     state = torch.zeros(4, 3, 7), torch.zeros(4, 7, 3)
     weights = [w.detach() for w in weights]
-    torch.library.opcheck(cpu.mamba_block, (x.detach(), weights, *state, 1e-5, False, True, False, False))
+    torch.library.opcheck(cpu_layers.mamba_block, (x.detach(), weights, *state, 1e-5, False, True, False, False))
 
 
 @needs_kernels

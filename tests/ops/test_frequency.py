@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semamba.ops import cpu, frequency_attention, frequency_conv
+from semamba.ops import cpu, cpu_layers, frequency_attention, frequency_conv
 from tests.ops.cases import (
     FORWARD,
     assert_close,
@@ -112,7 +112,7 @@ def test_large_scores_and_other_types(heads: int) -> None:
 @needs_kernels
 def test_the_operator_keeps_the_rules_of_torch_library() -> None:
     x, *weights = leaves(layer_inputs(2, 5, 6, 2), torch.float32).values()
-    torch.library.opcheck(cpu.frequency_layer, (x[:, 0], weights, 2, 1e-5))  # type: ignore[index]
+    torch.library.opcheck(cpu_layers.frequency_layer, (x[:, 0], weights, 2, 1e-5))  # type: ignore[index]
 
 
 @needs_kernels

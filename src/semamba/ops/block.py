@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semamba.ops import cpu, gpu
+from semamba.ops import cpu_layers, gpu
 from semamba.ops.dispatch import backend_for, fused_backend, selective_scan
 
 # Above this many channels the products are large enough for the BLAS library to beat the fused kernel's cache locality.
@@ -69,7 +69,8 @@ def mamba_block(
     ordered = [norm, *weights[1:7], matrix, *weights[8:]]
     conv, scan = state if state is not None else (None, None)
     normalise = weights.norm is not None
-    y, conv, scan, _ = cpu.mamba_block(x.contiguous(), ordered, conv, scan, eps, normalise, residual, reverse, keep)
+    options = (eps, normalise, residual, reverse, keep)
+    y, conv, scan, _ = cpu_layers.mamba_block(x.contiguous(), ordered, conv, scan, *options)
     return y, MambaState(conv.detach(), scan.detach())
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semamba.ops import cpu
+from semamba.ops import cpu_layers
 from semamba.ops.dispatch import fused_backend
 
 # Above this the rows leave the first-level cache and the BLAS library is faster.
@@ -23,7 +23,7 @@ def frequency_conv(x: Tensor, norm: Tensor, weight: Tensor, bias: Tensor, eps: f
     """
     weights = [norm, weight, bias]
     if _fused(x, weights):
-        return cpu.frequency_layer(x.flatten(0, -3), weights, 0, eps).reshape(x.shape)
+        return cpu_layers.frequency_layer(x.flatten(0, -3), weights, 0, eps).reshape(x.shape)
     y = F.pad(F.silu(F.rms_norm(x, norm.shape, norm, eps)), (0, 0, 1, 1))
     taps = torch.cat([y[..., :-2, :], y[..., 1:-1, :], y[..., 2:, :]], dim=-1)
     return x + F.linear(taps, weight, bias)
@@ -45,7 +45,7 @@ def frequency_attention(
     """
     weights = [norm, qkv_weight, qkv_bias, out_weight, out_bias]
     if _fused(x, weights):
-        return cpu.frequency_layer(x.flatten(0, -3), weights, heads, eps).reshape(x.shape)
+        return cpu_layers.frequency_layer(x.flatten(0, -3), weights, heads, eps).reshape(x.shape)
     y = F.linear(F.rms_norm(x, norm.shape, norm, eps), qkv_weight, qkv_bias)
     q, k, v = y.unflatten(-1, (3, heads, -1)).movedim(-3, 0).transpose(-2, -3)  # (..., H, S, C / H) each
     y = F.scaled_dot_product_attention(q, k, v).transpose(-2, -3).flatten(-2)
