@@ -34,7 +34,7 @@ def map_isolated(
     """
     numbered = enumerate(items)
     waiting: dict[Future[R], tuple[int, T]] = {}
-    pool = _new_pool(jobs)
+    pool = new_pool(jobs)
     try:
         while True:
             lost: list[tuple[int, T]] = []
@@ -55,7 +55,7 @@ def map_isolated(
                 lost += waiting.values()
                 waiting.clear()
                 pool.shutdown()
-                pool = _new_pool(jobs)
+                pool = new_pool(jobs)
                 for index, item in lost:
                     yield index, _alone(function, item, on_crash)
     finally:
@@ -63,14 +63,15 @@ def map_isolated(
 
 
 def _alone(function: Callable[[T], R], item: T, on_crash: Callable[[T], R]) -> R:
-    with _new_pool(1) as pool:
+    with new_pool(1) as pool:
         try:
             return pool.submit(function, item).result()
         except BrokenProcessPool:
             return on_crash(item)
 
 
-def _new_pool(jobs: int) -> ProcessPoolExecutor:
+def new_pool(jobs: int) -> ProcessPoolExecutor:
+    """Spawned workers of one thread each; forking a process that runs torch's threads can deadlock."""
     return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare_worker)
 
 

@@ -12,10 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semamba.ops import cpu_layers, gpu
-from semamba.ops.dispatch import backend_for, fused_backend, selective_scan
-
-# Above this many channels the products are large enough for the BLAS library to beat the fused kernel's cache locality.
-FUSED_CHANNELS = 128
+from semamba.ops.dispatch import FUSED_CHANNELS, backend_for, fused_backend, selective_scan
 
 
 class BlockWeights(NamedTuple):

@@ -13,6 +13,8 @@ from semamba.ops import cpu, gpu, reference
 
 Backend = Literal["reference", "cpu", "triton"]
 _forced: Backend | None = None
+# Above this many channels a fused row leaves the first-level cache and the BLAS library is faster.
+FUSED_CHANNELS = 128
 
 
 def backend_for(x: Tensor) -> Backend:

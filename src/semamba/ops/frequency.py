@@ -10,10 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semamba.ops import cpu_layers
-from semamba.ops.dispatch import fused_backend
-
-# Above this the rows leave the first-level cache and the BLAS library is faster.
-FUSED_CHANNELS = 128
+from semamba.ops.dispatch import FUSED_CHANNELS, fused_backend
 
 
 def frequency_conv(x: Tensor, norm: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:

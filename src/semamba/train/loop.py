@@ -17,12 +17,13 @@ from torch import Tensor
 from semamba import checkpoint, config
 from semamba.data.dataset import Pair
 from semamba.errors import SemambaError
+from semamba.metrics.pool import new_pool
 from semamba.train import state
 from semamba.train.recipe import Recipe
 from semamba.train.state import RunFolder
 from semamba.train.step import Training, start, train_step
 from semamba.train.tracking import Display, Tracker, duration, terms
-from semamba.train.validate import score_all, scoring_pool, validate
+from semamba.train.validate import score_all, validate
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]  # first step -> pairs (noisy, clean), each (B, n)
 
@@ -172,7 +173,7 @@ class Run:
         if t.scores and t.scores.get("step") == t.step:
             return
         begun = time.monotonic()
-        with scoring_pool(cfg.jobs) as pool:
+        with new_pool(cfg.jobs) as pool:
             if "validation" not in self.meta:
                 noisy = score_all(((pair.clean, pair.noisy) for pair in self.pairs), pool)
                 self.meta["validation"] = {"pairs": len(self.pairs), "noisy": noisy}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterable
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 
 import numpy as np
 import torch
@@ -64,17 +63,3 @@ def score_pair(clean: Wave, enhanced: Wave) -> dict[str, float]:
         except intrusive.MetricError:
             continue
     return scores
-
-
-def scoring_pool(jobs: int) -> Executor:
-    """Fresh interpreters: forking a process that runs torch's threads can deadlock."""
-    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread)
-
-
-def _one_thread() -> None:
-    import os
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"

@@ -36,7 +36,7 @@ struct BlockWeights {
         for (int64_t i = 0; i < D; ++i) {
             for (int64_t k = 0; k < taps; ++k) conv[k * Dp + i] = a.conv_weight[i * taps + k];
             for (int64_t k = 0; k < R; ++k) dt_t[k * Dp + i] = dt[i * Rp + k] = a.dt_proj[i * R + k];
-            for (int64_t n = 0; n < N; ++n) A2[n * Dp + i] = (A[n * Dp + i] = a.A[i * N + n]) * 1.44269504f;
+            for (int64_t n = 0; n < N; ++n) A2[n * Dp + i] = (A[n * Dp + i] = a.A[i * N + n]) * kLog2E;
             for (int64_t k = 0; k < d; ++k) out_t[i * dp + k] = out[k * Dp + i] = a.out_proj[k * D + i];
             conv_bias[i] = a.conv_bias[i], dt_bias[i] = a.dt_bias[i], skip[i] = a.skip[i];
         }
@@ -56,12 +56,12 @@ struct BlockBuffers {
     float *dout, *dy, *dz, *du, *ddelta, *drow, *dpre, *dconv_in, *dnormed, *dstate, *work;
 
     static int64_t size(const BlockWeights& w, bool backward) {
-        const int64_t T = kMaxChunk, H = w.taps - 1;
+        const int64_t T = kChunk, H = w.taps - 1;
         return (T + H) * (w.dp + 1 + w.Dp) + T * (7 * w.Dp + w.P + w.dp) + w.N * w.Dp +
                           (backward ? T * (2 * w.dp + 5 * w.Dp + w.P) + (T + H) * w.Dp + w.N * w.Dp + scan_work(w.N) : 0);
     }
     BlockBuffers(const BlockWeights& w, bool backward) : arena(size(w, backward)) {
-        const int64_t T = kMaxChunk, H = w.taps - 1;
+        const int64_t T = kChunk, H = w.taps - 1;
         auto take = [&](int64_t n) { return arena.take(n); };
         normed = take((T + H) * w.dp), inverse = take(T + H), conv_in = take((T + H) * w.Dp), z = take(T * w.Dp);
         pre = take(T * w.Dp), u = take(T * w.Dp), row = take(T * w.P), raw = take(T * w.Dp), delta = take(T * w.Dp);
@@ -237,7 +237,7 @@ static void block_backward(const BlockArgs& a, int64_t begin, int64_t end, float
     for (int64_t index = begin; index < end; ++index) {
         const Sequence s(a, index);
         std::memset(b.dstate, 0, sizeof(float) * w.N * w.Dp);
-        std::memset(b.dpre, 0, sizeof(float) * (kMaxChunk + H) * w.Dp);
+        std::memset(b.dpre, 0, sizeof(float) * (kChunk + H) * w.Dp);
         for (int64_t c = chunks - 1; c >= 0; --c) {
             const int64_t t0 = c * kChunk, steps = a.length - t0 < kChunk ? a.length - t0 : kChunk;
             const float* h0 = a.checkpoints + (index * chunks + c) * w.N * w.Dp;

@@ -15,7 +15,7 @@ struct ScanWeights {
     explicit ScanWeights(const ScanArgs& a) : Dp(padded(a.D)), Np(padded(a.N)), arena((2 * a.N + 2) * Dp) {
         A = arena.take((2 * a.N + 2) * Dp), A2 = A + a.N * Dp, skip = A2 + a.N * Dp, bias = skip + Dp;
         for (int64_t i = 0; i < a.D; ++i) {
-            for (int64_t n = 0; n < a.N; ++n) A2[n * Dp + i] = (A[n * Dp + i] = a.A[i * a.N + n]) * 1.44269504f;
+            for (int64_t n = 0; n < a.N; ++n) A2[n * Dp + i] = (A[n * Dp + i] = a.A[i * a.N + n]) * kLog2E;
             if (a.skip) skip[i] = a.skip[i];
             if (a.delta_bias) bias[i] = a.delta_bias[i];
         }
@@ -26,11 +26,11 @@ struct ScanBuffers {
     Arena arena;
     float *u, *raw, *delta, *z, *bc, *y, *state, *dy, *dz, *du, *ddelta, *dbc, *dstate, *work;
     static int64_t size(int64_t Dp, int64_t Np, int64_t N, bool backward) {
-        const int64_t T = kMaxChunk;
+        const int64_t T = kChunk;
         return T * (5 * Dp + 2 * Np) + N * Dp + (backward ? T * (4 * Dp + 2 * Np) + N * Dp + scan_work(N) : 0);
     }
     ScanBuffers(const ScanArgs& a, bool backward) : arena(size(padded(a.D), padded(a.N), a.N, backward)) {
-        const int64_t Dp = padded(a.D), Np = padded(a.N), T = kMaxChunk;
+        const int64_t Dp = padded(a.D), Np = padded(a.N), T = kChunk;
         auto take = [&](int64_t n) { return arena.take(n); };
         u = take(T * Dp), raw = take(T * Dp), delta = take(T * Dp), z = take(T * Dp), y = take(T * Dp);
         bc = take(T * 2 * Np), state = take(a.N * Dp);

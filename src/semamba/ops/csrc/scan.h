@@ -5,11 +5,10 @@
 //     h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t        y_t = C_t . h_t + skip u_t
 #pragma once
 
+#include "kernels.h"
 #include "simd.h"
 
 namespace SEMAMBA_NAMESPACE {
-
-constexpr int64_t kMaxChunk = 32;
 
 // A2 is A * log2(e). `h` (N, Dp) is read and left at the last step's state.
 template <int states>
@@ -46,7 +45,7 @@ static void scan_chunk_any(int64_t steps, int64_t Dp, int64_t N, const float* u,
 // Gradients of one chunk. `h0` (N, Dp) is the state before it, `dh` (N, Dp) the gradient of the state after it, left as
 // the gradient of h0. `work` holds scan_work(N) floats. Writes du, ddelta (steps, Dp) and dB, dC (steps, bc_row, the first
 // Np entries of each row); adds to dA (N, Dp) and dskip (Dp).
-static int64_t scan_work(int64_t N) { return (kMaxChunk + 1) * N * VL + kMaxChunk * N * VL + 2 * kMaxChunk * padded(N) * VL; }
+static int64_t scan_work(int64_t N) { return (kChunk + 1) * N * VL + kChunk * N * VL + 2 * kChunk * padded(N) * VL; }
 
 static void scan_chunk_backward(int64_t steps, int64_t Dp, int64_t N, const float* u, const float* delta, const float* A,
                                 const float* A2, const float* B, const float* C, int64_t bc_row, const float* skip,
@@ -54,10 +53,10 @@ static void scan_chunk_backward(int64_t steps, int64_t Dp, int64_t N, const floa
                                 float* dA, float* dskip, float* work) {
     const int64_t Np = padded(N);
     float* history = work;                                 // (steps + 1, N, VL): states of this vector of channels
-    float* decays = history + (kMaxChunk + 1) * N * VL;    // (steps, N, VL)
-    float* sum_b = decays + kMaxChunk * N * VL;            // (steps, Np, VL), summed over channels at the end
-    float* sum_c = sum_b + kMaxChunk * Np * VL;
-    std::memset(sum_b, 0, sizeof(float) * 2 * kMaxChunk * Np * VL);
+    float* decays = history + (kChunk + 1) * N * VL;    // (steps, N, VL)
+    float* sum_b = decays + kChunk * N * VL;            // (steps, Np, VL), summed over channels at the end
+    float* sum_c = sum_b + kChunk * Np * VL;
+    std::memset(sum_b, 0, sizeof(float) * 2 * kChunk * Np * VL);
     for (int64_t d = 0; d < Dp; d += VL) {
         for (int64_t n = 0; n < N; ++n) store(history + n * VL, load(h0 + n * Dp + d));
         for (int64_t t = 0; t < steps; ++t) {

@@ -50,7 +50,9 @@ static inline vec exp2(vec x) {
     return reinterpret_cast<vec>(reinterpret_cast<ivec>(p) + (reinterpret_cast<ivec>(shifted) << 23));
 }
 
-static inline vec exp(vec x) { return exp2(x * all(1.44269504f)); }
+constexpr float kLog2E = 1.44269504f;
+
+static inline vec exp(vec x) { return exp2(x * all(kLog2E)); }
 
 static inline vec sigmoid(vec x) { return all(1.f) / (all(1.f) + exp(-x)); }
 
