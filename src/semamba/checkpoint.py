@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,9 @@ from torch import Tensor, nn
 
 from semamba import config, models
 from semamba.errors import SemambaError
+from semamba.files import write_atomic
+
+__all__ = ["describe", "load", "load_weights", "locate", "save", "shipped", "write_atomic", "write_json"]
 
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT_MODEL = "causal-small"
@@ -105,22 +105,6 @@ def load_weights(model: nn.Module, name_or_path: str | Path) -> None:
 def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to disk, rename it; on failure `path` is untouched."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _storable(name: str, value: Tensor, half: bool) -> Tensor:
