@@ -37,6 +37,14 @@ def test_a_resumed_run_sees_the_same_batches(bank: SpeechBank, workers: int) -> 
         assert torch.equal(expected[0], got[0]) and torch.equal(expected[1], got[1])
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_shares_of_a_batch_are_its_rows_in_order(bank: SpeechBank, workers: int) -> None:
+    whole = next(iter(batches(bank, MIX, batch_size=4, steps=1, start=5, workers=0)))
+    parts = [next(iter(batches(bank, MIX, 4, 1, start=5, workers=workers, share=(part, 2)))) for part in (0, 1)]
+    for index in (0, 1):
+        assert torch.equal(whole[index], torch.cat([part[index] for part in parts]))
+
+
 def test_endless_batches_can_be_closed(bank: SpeechBank) -> None:
     stream = batches(bank, MIX, batch_size=1)
     assert len(list(islice(stream, 3))) == 3

@@ -36,12 +36,22 @@ class Pair:
 
 
 class MixDataset(Dataset[Batch]):
-    """Endless random mixtures; item `index` is determined by (seed, epoch, index)."""
+    """Endless random mixtures; item `index` is determined by (seed, epoch, index).
+
+    `share` is (i, n): of every batch only the rows of the i-th of n equal parts are made, for n processes that train
+    on one batch together.
+    """
 
     def __init__(
-        self, bank: SpeechBank, config: MixConfig | None = None, seed: int = 0, epoch: int = 0, length: int = 1 << 31
+        self,
+        bank: SpeechBank,
+        config: MixConfig | None = None,
+        seed: int = 0,
+        epoch: int = 0,
+        length: int = 1 << 31,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
-        self.mixer, self.seed, self.epoch, self.length = Mixer(bank, config), seed, epoch, length
+        self.mixer, self.seed, self.epoch, self.length, self.share = Mixer(bank, config), seed, epoch, length, share
 
     def __len__(self) -> int:
         return self.length
@@ -52,8 +62,10 @@ class MixDataset(Dataset[Batch]):
         return torch.from_numpy(noisy), torch.from_numpy(clean)
 
     def batch(self, index: int, batch_size: int) -> Batch:
-        """Batch `index`, each (B, n): items index·B to (index + 1)·B - 1."""
-        rows = [self[index * batch_size + row] for row in range(batch_size)]
+        """Batch `index`, each (B, n): items index·B to (index + 1)·B - 1, or the share of them."""
+        part, parts = self.share
+        size = batch_size // parts
+        rows = [self[index * batch_size + part * size + row] for row in range(size)]
         return torch.stack([noisy for noisy, _ in rows]), torch.stack([clean for _, clean in rows])
 
     def batches(self, batch_size: int, steps: int | None = None, start: int = 0, workers: int = 1) -> Iterator[Batch]:
@@ -105,9 +117,10 @@ def batches(
     seed: int = 0,
     start: int = 0,
     workers: int = 1,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """Batches of (noisy, clean), each float32 (B, n), from batch `start` on; see MixDataset.batches."""
-    return MixDataset(bank, config, seed).batches(batch_size, steps, start, workers)
+    """Batches of (noisy, clean), each float32 (B, n), from batch `start` on; see MixDataset and its `batches`."""
+    return MixDataset(bank, config, seed, share=share).batches(batch_size, steps, start, workers)
 
 
 class PairDataset(Dataset[Pair]):
