@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from semamba.data.manifest import Entry, Manifest
+from semamba.data.reading import read_int16
 from semamba.errors import SemambaError
 
 FRAME_SECONDS = 0.01
@@ -94,10 +96,11 @@ class SpeechBank:
             totals[track.kind] += (track.stop - track.start) / self.sample_rate
         return totals
 
-    def activity(self, start: int, stop: int) -> float:
-        """Share of the 10-ms frames in `start:stop` that carry speech, 0 to 1."""
-        first, last = start // self.frame, max(stop // self.frame, start // self.frame + 1)
-        return float(self._active[min(last, len(self._active) - 1)] - self._active[first]) / (last - first)
+    def activity(self, start: Any, stop: Any) -> Any:
+        """Share of the 10-ms frames in `start:stop` that carry speech, 0 to 1; of integers, or of arrays of them."""
+        first = start // self.frame
+        last = np.maximum(stop // self.frame, first + 1)
+        return (self._active[np.minimum(last, len(self._active) - 1)] - self._active[first]) / (last - first)
 
     def _count_active(self) -> np.ndarray:
         count = np.zeros(len(self.audio) // self.frame + 1, np.int32)
@@ -108,24 +111,6 @@ class SpeechBank:
                 power = np.square(frames, dtype=np.float32).mean(axis=1)
                 count[first + 1 : last + 1] = power > np.percentile(power, 95) * 10 ** (-ACTIVE_BELOW_DB / 10)
         return np.cumsum(count, dtype=np.int32)
-
-
-def read_int16(path: Path, sample_rate: int) -> np.ndarray:
-    """A file as mono int16 at `sample_rate`. Raises SemambaError when it cannot be read or is empty."""
-    import soundfile
-
-    try:
-        samples, rate = soundfile.read(str(path), dtype="int16", always_2d=True)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise SemambaError(f"{path}: cannot be read as audio ({error})") from None
-    if not len(samples):
-        raise SemambaError(f"{path}: holds no samples")
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1).astype(np.int16)
-    if rate != sample_rate:
-        import soxr
-
-        mono = soxr.resample(mono, rate, sample_rate)
-    return mono
 
 
 def _read_all(entries: list[Entry], sample_rate: int) -> tuple[np.ndarray, list[Track]]:

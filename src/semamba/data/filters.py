@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-_KNOTS_HZ = np.geomspace(60.0, 8000.0, 9)
+KNOTS_HZ = np.geomspace(60.0, 8000.0, 9)
 
 
 def resample_filter(x: np.ndarray, length: int, response: np.ndarray | None = None) -> np.ndarray:
@@ -29,13 +29,13 @@ def resample_filter(x: np.ndarray, length: int, response: np.ndarray | None = No
 def random_equaliser(rng: np.random.Generator, length: int, sample_rate: int, spread_db: float) -> np.ndarray:
     """A smooth random gain (length // 2 + 1,): nine knots over the logarithmic frequency axis, standard
     deviation `spread_db`, never beyond three of them."""
-    gains = np.clip(rng.standard_normal(len(_KNOTS_HZ)), -3, 3) * spread_db
-    return _from_db(np.interp(_log_frequency(length, sample_rate), np.log(_KNOTS_HZ), gains).astype(np.float32))
+    gains = np.clip(rng.standard_normal(len(KNOTS_HZ)), -3, 3) * spread_db
+    return _from_db(np.interp(log_frequency(length, sample_rate), np.log(KNOTS_HZ), gains).astype(np.float32))
 
 
 def low_pass(length: int, sample_rate: int, cutoff: float) -> np.ndarray:
     """Gain (length // 2 + 1,) that falls by 60 dB within an eighth above `cutoff` (Hz)."""
-    octaves_over = (_log_frequency(length, sample_rate) - np.log(cutoff)) / np.log(1.125)
+    octaves_over = (log_frequency(length, sample_rate) - np.log(cutoff)) / np.log(1.125)
     return _from_db(-60 * np.clip(octaves_over, 0, 1).astype(np.float32))
 
 
@@ -53,7 +53,8 @@ def smooth_sizes(low: int, high: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def _log_frequency(length: int, sample_rate: int) -> np.ndarray:
+def log_frequency(length: int, sample_rate: int) -> np.ndarray:
+    """Logarithm of the frequency of every bin (length // 2 + 1,), of bin 1 for bin 0."""
     hertz = np.fft.rfftfreq(length, 1 / sample_rate)
     return np.log(np.maximum(hertz, hertz[1])).astype(np.float32)
 

@@ -16,13 +16,13 @@ from semamba.errors import SemambaError
 
 Waves = tuple[np.ndarray, np.ndarray]
 
-_INT16 = np.float32(1 / 32768)
-_PEAK = 0.99
+INT16 = np.float32(1 / 32768)
+PEAK = 0.99
 PROBABILITIES = (
     *("clean_only", "noise_only", "late_start", "babble", "rule_noise", "speech_shaped", "second_noise", "wander"),
     *("speech_equaliser", "noise_equaliser", "room", "simulated_room", "band_limit", "clipping", "gaps", "companding"),
 )
-_QUIET_DB = 30.0  # frames this far below the loudest do not count as active
+QUIET_DB = 30.0  # frames this far below the loudest do not count as active
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class Mixer:
     def _set_level(self, rng: np.random.Generator, noisy: np.ndarray, clean: np.ndarray) -> Waves:
         rms, peak = float(np.sqrt(np.mean(np.square(noisy)))), _peak(noisy, clean)
         wanted = 10 ** (rng.uniform(*self.config.level_dbfs) / 20) / max(rms, 1e-6)
-        gain = np.float32(min(wanted, _PEAK / max(peak, 1e-6)))
+        gain = np.float32(min(wanted, PEAK / max(peak, 1e-6)))
         return noisy * gain, clean * gain
 
     def _line(self, rng: np.random.Generator, noisy: np.ndarray, clean: np.ndarray) -> Waves:
@@ -225,7 +225,7 @@ def active_rms(x: np.ndarray, sample_rate: int) -> float:
     size = max(min(sample_rate // 50, len(x)), 1)
     power = np.square(x[: len(x) // size * size].reshape(-1, size)).mean(axis=1)
     top = float(power.max(initial=0.0))
-    return float(np.sqrt(power[power >= top * 10 ** (-_QUIET_DB / 10)].mean())) if top > 0 else 0.0
+    return float(np.sqrt(power[power >= top * 10 ** (-QUIET_DB / 10)].mean())) if top > 0 else 0.0
 
 
 def noise_gain(speech: np.ndarray, noise: np.ndarray, snr_db: float, sample_rate: int) -> np.float32:
@@ -238,7 +238,7 @@ def noise_gain(speech: np.ndarray, noise: np.ndarray, snr_db: float, sample_rate
 
 
 def _floats(x: np.ndarray) -> np.ndarray:
-    return x * _INT16
+    return x * INT16
 
 
 def _peak(a: np.ndarray, b: np.ndarray) -> float:
