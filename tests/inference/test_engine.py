@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 
 from semamba import pcs
 from semamba.errors import SemambaError
@@ -18,6 +19,10 @@ from .conftest import make_scale
 
 def noise(channels: int, frames: int) -> np.ndarray:
     return (np.random.default_rng(0).standard_normal((channels, frames)) * 0.1).astype(np.float32)
+
+
+def engine(model: torch.nn.Module, channels: int, sample_rate: int, options: Options) -> Engine:
+    return Enhancer(model, "cpu").engine(channels, sample_rate, options)
 
 
 def run(engine: Engine, wave: np.ndarray, step: int = 20_000) -> np.ndarray:
@@ -52,21 +57,21 @@ def band(wave: np.ndarray, rate: int, low: float, high: float) -> float:
 @pytest.mark.parametrize("causal", [True, False])
 def test_treble_follows_the_gain_of_the_model(causal: bool) -> None:
     wave = noise(1, 96_000)
-    made = run(Engine(make_scale(causal, gain=0.1), 1, 48_000, Options()), wave)
+    made = run(engine(make_scale(causal, gain=0.1), 1, 48_000, Options()), wave)
     for low, high in ((200, 7000), (9000, 15_000), (15_000, 23_000)):
         assert np.sqrt(band(made, 48_000, low, high) / band(wave, 48_000, low, high)) == pytest.approx(0.1, rel=0.05)
 
 
 def test_treble_is_never_amplified() -> None:
     wave = noise(1, 48_000)
-    made = run(Engine(make_scale(True, gain=3.0), 1, 48_000, Options()), wave)
+    made = run(engine(make_scale(True, gain=3.0), 1, 48_000, Options()), wave)
     assert band(made, 48_000, 9000, 23_000) == pytest.approx(band(wave, 48_000, 9000, 23_000), rel=0.01)
 
 
 def test_bandwidth_of_the_model_drops_the_treble() -> None:
     wave = noise(1, 48_000)
     for mix in (1.0, 0.3):
-        made = run(Engine(make_scale(True), 1, 48_000, Options(bandwidth="model", mix=mix)), wave)
+        made = run(engine(make_scale(True), 1, 48_000, Options(bandwidth="model", mix=mix)), wave)
         assert band(made, 48_000, 9000, 23_000) < 1e-3 * band(wave, 48_000, 9000, 23_000)
         assert band(made, 48_000, 200, 7000) == pytest.approx(band(wave, 48_000, 200, 7000), rel=0.02)
 
@@ -74,11 +79,11 @@ def test_bandwidth_of_the_model_drops_the_treble() -> None:
 def test_mix_and_limit() -> None:
     wave = noise(1, 20_000)
     silent = make_scale(True, gain=0.0)
-    assert np.array_equal(run(Engine(silent, 1, 16_000, Options(mix=0)), wave), wave)
-    assert np.allclose(run(Engine(silent, 1, 16_000, Options(attenuation_limit=20)), wave), wave * 0.1, atol=1e-5)
-    assert np.allclose(run(Engine(silent, 1, 48_000, Options(attenuation_limit=20)), wave), wave * 0.1, atol=1e-3)
-    assert np.allclose(run(Engine(silent, 1, 16_000, Options(mix=0.75)), wave), wave * 0.25, atol=1e-5)
-    assert not run(Engine(silent, 1, 16_000, Options()), wave).any()
+    assert np.array_equal(run(engine(silent, 1, 16_000, Options(mix=0)), wave), wave)
+    assert np.allclose(run(engine(silent, 1, 16_000, Options(attenuation_limit=20)), wave), wave * 0.1, atol=1e-5)
+    assert np.allclose(run(engine(silent, 1, 48_000, Options(attenuation_limit=20)), wave), wave * 0.1, atol=1e-3)
+    assert np.allclose(run(engine(silent, 1, 16_000, Options(mix=0.75)), wave), wave * 0.25, atol=1e-5)
+    assert not run(engine(silent, 1, 16_000, Options()), wave).any()
 
 
 @pytest.mark.parametrize(
@@ -106,7 +111,7 @@ def test_blocks_of_any_size_give_the_same(tiny: Enhancer, rate: int) -> None:
 
 def test_contrast_stretching_equals_the_plain_function() -> None:
     wave = noise(2, 30_000)
-    made = run(Engine(make_scale(True), 2, 16_000, Options(pcs=True)), wave)
+    made = run(engine(make_scale(True), 2, 16_000, Options(pcs=True)), wave)
     assert np.allclose(made, pcs.stretch(wave), atol=1e-4)
 
 
@@ -136,9 +141,9 @@ def test_memory_does_not_grow_with_length(causal: bool) -> None:
     peaks = []
     block = noise(2, 48_000)
     for seconds in (10, 40):
-        engine = Engine(make_scale(causal), 2, 48_000, Options(pcs=False, chunk_seconds=2.0))
+        stage = engine(make_scale(causal), 2, 48_000, Options(pcs=False, chunk_seconds=2.0))
         tracemalloc.start()
-        given = sum(engine.push(block).shape[1] for _ in range(seconds)) + engine.finish().shape[1]
+        given = sum(stage.push(block).shape[1] for _ in range(seconds)) + stage.finish().shape[1]
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert given == seconds * 48_000
@@ -147,4 +152,4 @@ def test_memory_does_not_grow_with_length(causal: bool) -> None:
 
 def test_rates_that_are_none() -> None:
     with pytest.raises(SemambaError, match="sample rate"):
-        Engine(make_scale(True), 1, 0, Options())
+        engine(make_scale(True), 1, 0, Options())

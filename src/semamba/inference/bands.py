@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 Samples = npt.NDArray[np.float32]
+Counts = npt.NDArray[np.int64]
 
 SIZE, HOP = 512, 256  # samples at 16 kHz
 # 4 to 7.2 kHz: above that the resampler's own filter already falls.
@@ -26,6 +27,10 @@ class GainTrack:
         self._noisy, self._enhanced = silence, silence.copy()
         self._energies = np.zeros((2, channels, 0))  # two frames of context for the smoothing
         self._window = np.hanning(SIZE + 1)[:-1].astype(np.float32)
+
+    def ready(self, taken: Counts) -> Counts:
+        """How many gains have come out when `taken` samples have gone in: a frame waits for the one after it."""
+        return np.maximum(0, taken // HOP - 1)
 
     def push(self, noisy: Samples, enhanced: Samples) -> npt.NDArray[np.float64]:
         """Two blocks (C, k) that belong together -> the next gains (C, T)."""
@@ -57,10 +62,15 @@ class GainCurve:
     """Gains at frames become gains at samples of any rate, by straight lines between frames."""
 
     def __init__(self, channels: int, sample_rate: int) -> None:
+        self._rate = sample_rate
         self._step = 16_000 / sample_rate / HOP  # frames for each sample
         self._gains = np.ones((channels, 0))
         self._first = 0  # index of the first gain kept
         self._position = 0  # samples given out
+
+    def reach(self, gains: Counts) -> Counts:
+        """How many samples lie before the last of so many gains."""
+        return np.maximum(0, (gains - 1) * HOP * self._rate // 16_000)
 
     def push(self, gains: npt.NDArray[np.float64]) -> None:
         self._gains = np.concatenate([self._gains, gains], axis=1)
@@ -68,8 +78,7 @@ class GainCurve:
     @property
     def ready(self) -> int:
         """Samples for which the gain is known and not yet taken."""
-        last = self._first + self._gains.shape[1] - 1
-        return max(0, int(last / self._step) - self._position)
+        return int(self.reach(np.array(self._first + self._gains.shape[1]))) - self._position
 
     def take(self, count: int) -> Samples:
         """Gains of the next `count` samples, (C, count)."""

@@ -6,38 +6,25 @@ the others see overlapping chunks whose borders are cross-faded.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from semamba.inference.engine import SAMPLE_RATE, Core
 from semamba.spectrum import Spectrum
 
 Samples = npt.NDArray[np.float32]
+Counts = npt.NDArray[np.int64]
 
-SAMPLE_RATE = 16_000
 # Seconds of one channel that a model that needs the future sees at once. The convolutions of the advanced codec hold
 # hundreds of channels for every bin and frame; 10 s of them would not fit into the memory of a small machine.
 CHUNK_SECONDS = {"advanced": 3.0}
 DEFAULT_CHUNK_SECONDS = 10.0
 OVERLAP_SECONDS = 1.0
 _CAUSAL_SECONDS = 4.0  # of all channels together in one call of a causal model
-
-
-class Core(Protocol):
-    """`replaced` counts samples for which the model gave no finite number and the input was kept."""
-
-    replaced: int
-
-    def push(self, block: Samples) -> Samples:
-        """(C, k) -> (C, m): what is finished."""
-        ...
-
-    def finish(self) -> Samples:
-        """The rest, so that as many samples came out as went in."""
-        ...
 
 
 def make_core(model: Any, channels: int, chunk_seconds: float | None = None) -> Core:
@@ -53,29 +40,34 @@ def make_core(model: Any, channels: int, chunk_seconds: float | None = None) -> 
 class CausalCore:
     """Whole hops go through analysis, model and synthesis; three states remember the past."""
 
+    causal = True
+
     def __init__(self, model: Any, channels: int) -> None:
         self.replaced = 0
         self._model, self._device = model, _device(model)
         self._spectrum = Spectrum(model.stft).to(self._device)
-        self._hop = model.stft.hop_length
-        hops = int(_CAUSAL_SECONDS * SAMPLE_RATE / self._hop / max(1, channels))
-        self._step = max(1, hops) * self._hop
+        self.hop = model.stft.hop_length
+        hops = int(_CAUSAL_SECONDS * SAMPLE_RATE / self.hop / max(1, channels))
+        self._step = max(1, hops) * self.hop
         self._waiting = np.zeros((channels, 0), np.float32)
         self._taken = self._given = 0
         self._skip = model.stft.overlap  # output that belongs to the silence before the start
         self._restart()
 
+    def ready(self, taken: Counts) -> Counts:
+        return np.maximum(0, taken // self.hop * self.hop - self._model.stft.overlap)
+
     def push(self, block: Samples) -> Samples:
         self._taken += block.shape[1]
         waiting = np.concatenate([self._waiting, block], axis=1)
-        whole = waiting.shape[1] // self._hop * self._hop
+        whole = waiting.shape[1] // self.hop * self.hop
         pieces = [self._run(waiting[:, i : min(i + self._step, whole)]) for i in range(0, whole, self._step)]
         self._waiting = waiting[:, whole:].copy()
         return self._deliver(np.concatenate(pieces, axis=1) if pieces else waiting[:, :0])
 
     def finish(self) -> Samples:
         waiting = self._waiting.shape[1]
-        silence = -waiting % self._hop + self._model.stft.overlap  # pushes out what the overlaps still hold
+        silence = -waiting % self.hop + self._model.stft.overlap  # pushes out what the overlaps still hold
         taken, missing = self._taken, self._taken - self._given
         rest = self.push(np.zeros((self._waiting.shape[0], silence), np.float32))
         self._taken = self._given = taken
@@ -116,25 +108,30 @@ class ChunkCore:
     A signal that fits into one chunk is given to the model whole. The last chunk reaches back to be as long as they.
     """
 
+    causal = False
+
     def __init__(self, model: Any, channels: int, size: int, overlap: int) -> None:
         self.replaced = 0
         self._model, self._device = model, _device(model)
         self._spectrum = Spectrum(model.stft).to(self._device)
-        self._size, self._overlap, self._hop = size, overlap, size - overlap
+        self._size, self._overlap, self.hop = size, overlap, size - overlap
         self._fade = ((np.arange(overlap) + 0.5) / max(1, overlap)).astype(np.float32)
         self._buffer = np.zeros((channels, 0), np.float32)
         self._start = 0  # where the next chunk starts in the buffer; what lies before is context for the last chunk
         self._tail: Samples | None = None  # end of the previous chunk, to be faded out
+
+    def ready(self, taken: Counts) -> Counts:
+        return np.maximum(0, -(-(taken - self._size) // self.hop) * self.hop)
 
     def push(self, block: Samples) -> Samples:
         self._buffer = np.concatenate([self._buffer, block], axis=1)
         done = [self._buffer[:, :0]]
         while self._buffer.shape[1] - self._start > self._size:
             chunk = self._join(self._run(self._buffer[:, self._start : self._start + self._size]))
-            done.append(chunk[:, : self._hop])
-            self._tail = chunk[:, self._hop :].copy()
+            done.append(chunk[:, : self.hop])
+            self._tail = chunk[:, self.hop :].copy()
             self._buffer = self._buffer[:, self._start :].copy()
-            self._start = self._hop
+            self._start = self.hop
         return np.concatenate(done, axis=1)
 
     def finish(self) -> Samples:

@@ -8,18 +8,40 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from semamba.audio import StreamResampler
 from semamba.errors import SemambaError
-from semamba.inference.bands import GainCurve, GainTrack
-from semamba.inference.core import SAMPLE_RATE, make_core
+from semamba.inference.bands import HOP, GainCurve, GainTrack
 from semamba.inference.stretch import LevelledStretcher
 
 Samples = npt.NDArray[np.float32]
+Counts = npt.NDArray[np.int64]
+
+SAMPLE_RATE = 16_000  # of every model, in Hz
+
+
+class Core(Protocol):
+    """A model as a stage: samples at 16 kHz in, as many out, later."""
+
+    causal: bool  # needs no future beyond a window
+    hop: int  # results come in multiples of this
+    replaced: int  # samples for which the model gave no finite number and the input was kept
+
+    def push(self, block: Samples) -> Samples:
+        """(C, k) -> (C, m): what is finished."""
+        ...
+
+    def finish(self) -> Samples:
+        """The rest, so that as many samples came out as went in."""
+        ...
+
+    def ready(self, taken: Counts) -> Counts:
+        """How many samples have come out when `taken` have gone in, in blocks of any size."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,17 +72,18 @@ class Options:
 
 
 class Engine:
-    """`push(block)` any number of times, then `finish()`: in all as many samples come out as went in.
+    """A core with everything around it: `push(block)` any number of times, then `finish()`.
 
-    `invalid` counts input samples that were NaN or infinite (taken as 0), `replaced` those the model failed on.
+    In all as many samples come out as went in. `invalid` counts input samples that were NaN or infinite (taken as 0),
+    `replaced` those the model failed on.
     """
 
-    def __init__(self, model: Any, channels: int, sample_rate: int, options: Options) -> None:
+    def __init__(self, core: Core, channels: int, sample_rate: int, options: Options) -> None:
         if sample_rate <= 0:
             raise SemambaError(f"the sample rate must be above 0 Hz, got {sample_rate}")
         self.invalid = 0
         self._wet, self._rate = options.wet, sample_rate
-        self._core = make_core(model, channels, options.chunk_seconds)
+        self._core = core
         self._down = StreamResampler(channels, sample_rate, SAMPLE_RATE)
         self._up = StreamResampler(channels, SAMPLE_RATE, sample_rate)
         self._stretch = LevelledStretcher(channels) if options.pcs else None
@@ -76,6 +99,32 @@ class Engine:
     @property
     def replaced(self) -> int:
         return self._core.replaced
+
+    @property
+    def causal(self) -> bool:
+        return self._core.causal
+
+    def ready(self, taken: Counts) -> Counts:
+        """How many samples have come out when `taken` have gone in, in blocks of any size.
+
+        Raises SemambaError with contrast stretching, whose level needs the whole signal.
+        """
+        if self._stretch is not None:
+            raise SemambaError("contrast stretching cannot stream: it keeps the level of the whole signal")
+        low = self._down.ready(taken)
+        enhanced = self._core.ready(low)
+        count = np.minimum(taken, self._up.ready(enhanced))
+        if self._track is not None:
+            count = np.minimum(count, self._curve.reach(self._track.ready(enhanced)))
+        return count
+
+    def delay(self, block: int = 1) -> int:
+        """Most samples that are in and not yet out, ever, when they come in blocks of multiples of `block`."""
+        # Hops and phases of filters meet again after this many samples at 16 kHz, so one such period says it all.
+        period = math.lcm(self._core.hop, HOP, SAMPLE_RATE // math.gcd(SAMPLE_RATE, self._rate))
+        # The second that is added covers the start.
+        taken = block * np.arange(period * self._rate // SAMPLE_RATE + self._rate, dtype=np.int64)
+        return int((taken - self.ready(taken)).max())
 
     def push(self, block: Samples) -> Samples:
         """(C, k) -> (C, m): what is finished, m may be 0."""

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from semamba import checkpoint
 from semamba.errors import SemambaError
+from semamba.inference.arrays import unpack
+from semamba.inference.core import make_core
 from semamba.inference.engine import Engine, Options
 
 Wave = TypeVar("Wave", npt.NDArray[Any], Tensor)
 Samples = npt.NDArray[np.float32]
 
-_MAX_CHANNELS = 1024
 _BLOCK_SECONDS = 4
 
 
@@ -48,33 +49,22 @@ class Enhancer:
         Raises SemambaError for shapes and options that make no sense.
         """
         options = Options(pcs, attenuation_limit, mix, bandwidth)  # type: ignore[arg-type]
-        if isinstance(x, Tensor):
-            given = x.detach().cpu()
-            plain = given.float() if given.dtype in (torch.bfloat16, torch.float16) else given
-            result = self._array(plain.numpy(), sample_rate, options)
-            return torch.from_numpy(result).to(dtype=x.dtype, device=x.device)
-        return self._array(np.asarray(x), sample_rate, options)
+        rate = _whole(sample_rate)
+        flat, pack = unpack(x)
+        if not flat.size:
+            return pack(flat)
+        engine = self.engine(flat.shape[0], rate, options)
+        step = _BLOCK_SECONDS * rate
+        done: list[Samples] = [engine.push(flat[:, start : start + step]) for start in range(0, flat.shape[1], step)]
+        result = np.concatenate([*done, engine.finish()], axis=1)
+        for line in complaints(engine):
+            warnings.warn(line, stacklevel=2)
+        return pack(result)
 
     def engine(self, channels: int, sample_rate: int, options: Options | None = None) -> Engine:
         """For signals that come in blocks: `push` and `finish`."""
-        return Engine(self.model, channels, sample_rate, options or Options())
-
-    def _array(self, x: npt.NDArray[Any], sample_rate: int, options: Options) -> npt.NDArray[Any]:
-        if x.ndim not in (1, 2):
-            raise SemambaError(f"expected an array of shape (n,) or (channels, n), got {x.shape}")
-        if x.size == 0:
-            return x.copy()
-        flat = x.reshape(-1, x.shape[-1])
-        if flat.shape[0] > _MAX_CHANNELS:
-            raise SemambaError(f"expected (channels, n), got {x.shape}: {x.shape[0]} channels? transpose it")
-        wave = _to_float(flat)
-        engine = self.engine(flat.shape[0], _whole(sample_rate), options)
-        step = max(1, int(_BLOCK_SECONDS * sample_rate))
-        done = [engine.push(wave[:, start : start + step]) for start in range(0, wave.shape[1], step)]
-        result = np.concatenate([*done, engine.finish()], axis=1)
-        for line in complaints(engine):
-            warnings.warn(line, stacklevel=3)
-        return _from_float(result, x.dtype).reshape(x.shape)
+        options = options or Options()
+        return Engine(make_core(self.model, channels, options.chunk_seconds), channels, sample_rate, options)
 
 
 def load(name: str | None = None, device: str | None = None) -> Enhancer:
@@ -124,24 +114,3 @@ def _whole(sample_rate: float) -> int:
     if not sample_rate > 0 or sample_rate != int(sample_rate):
         raise SemambaError(f"the sample rate must be a whole number of Hz above 0, got {sample_rate}")
     return int(sample_rate)
-
-
-def _to_float(wave: npt.NDArray[Any]) -> Samples:
-    if np.issubdtype(wave.dtype, np.floating):
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is reported as such
-            return wave.astype(np.float32)
-    if wave.dtype == np.uint8:
-        return ((wave.astype(np.float32) - 128) / 128).astype(np.float32)
-    if np.issubdtype(wave.dtype, np.signedinteger):
-        return (wave / -float(np.iinfo(wave.dtype).min)).astype(np.float32)
-    raise SemambaError(f"expected samples as floats or signed integers, got {wave.dtype}")
-
-
-def _from_float(wave: Samples, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    if np.issubdtype(dtype, np.floating):
-        return wave.astype(dtype)
-    if dtype == np.uint8:
-        return np.clip(np.rint(wave * 128) + 128, 0, 255).astype(dtype)
-    limits = np.iinfo(dtype)
-    scaled = np.rint(wave.astype(np.float64) * -float(limits.min))
-    return np.clip(scaled, limits.min, limits.max).astype(dtype)

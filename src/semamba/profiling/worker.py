@@ -107,19 +107,19 @@ def _passes(spec: Spec, subject: Any, device: Any, tell: Tell) -> tuple[list[flo
 
 
 def _stream(spec: Spec, subject: Any, device: Any, tell: Tell) -> tuple[list[float], dict[str, float], float]:
-    """One hop after the other through the engine that files and pipes go through too."""
-    from semamba.inference.engine import Engine, Options
+    """One hop after the other through the Streamer that applications use."""
+    from semamba.inference.stream import Streamer
     from semamba.models.complexity import SAMPLE_RATE
 
     hop = subject.model.stft.hop_length
-    engine = Engine(subject.model, 1, SAMPLE_RATE, Options())
+    streamer = Streamer(subject.model, SAMPLE_RATE, device=str(device))
     wave = subject.signal(spec.seconds + _WARM_HOPS * hop / SAMPLE_RATE, 1, device).cpu().numpy()
     times = []
     tell("pass")
     for start in range(0, wave.shape[1] - hop + 1, hop):
         block = wave[:, start : start + hop]
         began = time.perf_counter()
-        engine.push(block)
+        streamer.feed(block)
         times.append(time.perf_counter() - began)
     return times[_WARM_HOPS:], {}, hop / SAMPLE_RATE
 
