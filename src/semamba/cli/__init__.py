@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from semamba import __version__
-from semamba.cli import doctor, enhance, evaluate, models, profile, train
+from semamba.cli import ablate, doctor, enhance, evaluate, models, profile, serve, train
 from semamba.errors import SemambaError
 
 
@@ -57,7 +57,9 @@ app.command("enhance")(enhance.enhance)
 app.command("evaluate")(evaluate.evaluate)
 app.command("models")(models.models)
 app.command("profile")(profile.profile)
+app.command("serve")(serve.serve)
 app.command("train")(train.train)
+app.command("ablate")(ablate.ablate)
 app.command("convert")(models.convert)
 app.command("doctor")(doctor.doctor)
 
