@@ -12,17 +12,17 @@
 
 namespace SEMAMBA_NAMESPACE {
 
-// Weights of one call, padded with zeros and laid out for `gemm`: *_t is (in, out), the others (out, in).
+// Weights of one call, padded with zeros: *_t is (in, out) for `gemm_packed`, the others (out, in) for `gemm`.
 struct BlockWeights {
     int64_t d, D, N, R, taps, dp, Dp, Np, Rp, P;
     Arena arena;
-    float *norm, *in_t, *in, *conv, *conv_bias, *x_t, *x, *dt_t, *dt, *dt_bias, *A, *A2, *skip, *out_t, *out;
+    float *norm, *in_t, *z_t, *in, *conv, *conv_bias, *x_t, *x, *dt_t, *dt, *dt_bias, *A, *A2, *skip, *out_t, *out;
 
     explicit BlockWeights(const BlockArgs& a, bool backward)
         : d(a.d), D(a.D), N(a.N), R(a.R), taps(a.taps), dp(padded(d)), Dp(padded(D)), Np(padded(N)), Rp(padded(R)), P(Rp + 2 * Np),
           arena(dp + dp * 2 * Dp * 2 + (taps + 3) * Dp + P * Dp * 2 + Rp * Dp * 2 + 2 * N * Dp + Dp * dp * 2) {
         auto take = [&](int64_t n) { return arena.take(n); };
-        norm = take(dp), in_t = take(dp * 2 * Dp), in = take(2 * Dp * dp), conv = take(taps * Dp), conv_bias = take(Dp);
+        norm = take(dp), in_t = take(dp * Dp), z_t = take(dp * Dp), in = take(2 * Dp * dp), conv = take(taps * Dp), conv_bias = take(Dp);
         x_t = take(Dp * P), x = take(P * Dp), dt_t = take(Rp * Dp), dt = take(Dp * Rp), dt_bias = take(Dp);
         A = take(N * Dp), A2 = take(N * Dp), skip = take(Dp), out_t = take(Dp * dp), out = take(dp * Dp);
         for (int64_t i = 0; i < d; ++i) norm[i] = a.norm ? a.norm[i] : 1.f;
@@ -30,20 +30,20 @@ struct BlockWeights {
             for (int64_t i = 0; i < D; ++i)
                 for (int64_t k = 0; k < d; ++k) {
                     const float w = a.in_proj[(half * D + i) * d + k];
-                    in_t[k * 2 * Dp + half * Dp + i] = w;
+                    packed_at(half ? z_t : in_t, d, Dp, k, i) = w;
                     if (backward) in[(half * Dp + i) * dp + k] = w;
                 }
         for (int64_t i = 0; i < D; ++i) {
             for (int64_t k = 0; k < taps; ++k) conv[k * Dp + i] = a.conv_weight[i * taps + k];
-            for (int64_t k = 0; k < R; ++k) dt_t[k * Dp + i] = dt[i * Rp + k] = a.dt_proj[i * R + k];
+            for (int64_t k = 0; k < R; ++k) packed_at(dt_t, R, Dp, k, i) = dt[i * Rp + k] = a.dt_proj[i * R + k];
             for (int64_t n = 0; n < N; ++n) A2[n * Dp + i] = (A[n * Dp + i] = a.A[i * N + n]) * kLog2E;
-            for (int64_t k = 0; k < d; ++k) out_t[i * dp + k] = out[k * Dp + i] = a.out_proj[k * D + i];
+            for (int64_t k = 0; k < d; ++k) packed_at(out_t, D, dp, i, k) = out[k * Dp + i] = a.out_proj[k * D + i];
             conv_bias[i] = a.conv_bias[i], dt_bias[i] = a.dt_bias[i], skip[i] = a.skip[i];
         }
         for (int64_t j = 0; j < R + 2 * N; ++j)
             for (int64_t i = 0; i < D; ++i) {
                 const int64_t to = j < R ? j : j < R + N ? Rp + j - R : Rp + Np + j - R - N;
-                x_t[i * P + to] = x[to * Dp + i] = a.x_proj[j * D + i];
+                packed_at(x_t, D, P, i, to) = x[to * Dp + i] = a.x_proj[j * D + i];
             }
     }
 };
@@ -93,14 +93,14 @@ static void load_rows(const BlockArgs& a, const BlockWeights& w, BlockBuffers& b
         if (a.norm) b.inverse[to + t] = normalise(from, w.norm, w.d, static_cast<float>(a.eps), row);
         else std::memcpy(row, from, sizeof(float) * w.d);
     }
-    gemm(count, w.Dp, w.d, b.normed + to * w.dp, w.dp, 1, w.in_t, 2 * w.Dp, b.conv_in + to * w.Dp, w.Dp, false);
+    gemm_packed(count, w.Dp, w.d, b.normed + to * w.dp, w.dp, 1, w.in_t, b.conv_in + to * w.Dp, w.Dp, false);
 }
 
-// Steps [t0, t0 + steps) up to the gated scan output; b.state is carried on.
-static void forward_chunk(const BlockArgs& a, const BlockWeights& w, BlockBuffers& b, const Sequence& s, int64_t t0, int64_t steps) {
+// Steps [t0, t0 + steps) up to what the scan reads.
+static void scan_inputs(const BlockArgs& a, const BlockWeights& w, BlockBuffers& b, const Sequence& s, int64_t t0, int64_t steps) {
     const int64_t H = w.taps - 1, Dp = w.Dp;
     load_rows(a, w, b, s, t0, steps, H);
-    gemm(steps, Dp, w.d, b.normed + H * w.dp, w.dp, 1, w.in_t + Dp, 2 * Dp, b.z, Dp, false);
+    gemm_packed(steps, Dp, w.d, b.normed + H * w.dp, w.dp, 1, w.z_t, b.z, Dp, false);
     for (int64_t t = 0; t < steps; ++t)
         for (int64_t i = 0; i < Dp; i += VL) {
             vec v = load(w.conv_bias + i);
@@ -108,16 +108,21 @@ static void forward_chunk(const BlockArgs& a, const BlockWeights& w, BlockBuffer
             store(b.pre + t * Dp + i, v);
             store(b.u + t * Dp + i, v * sigmoid(v));
         }
-    gemm(steps, w.P, w.D, b.u, Dp, 1, w.x_t, w.P, b.row, w.P, false);
-    gemm(steps, Dp, w.R, b.row, w.P, 1, w.dt_t, Dp, b.raw, Dp, false);
+    gemm_packed(steps, w.P, w.D, b.u, Dp, 1, w.x_t, b.row, w.P, false);
+    gemm_packed(steps, Dp, w.R, b.row, w.P, 1, w.dt_t, b.raw, Dp, false);
     for (int64_t t = 0; t < steps; ++t)
         for (int64_t i = 0; i < Dp; i += VL) {
             const vec v = load(b.raw + t * Dp + i) + load(w.dt_bias + i);
             store(b.raw + t * Dp + i, v);
             store(b.delta + t * Dp + i, softplus(v));
         }
-    scan_chunk_any(steps, Dp, w.N, b.u, b.delta, w.A2, b.row + w.Rp, b.row + w.Rp + w.Np, w.P, w.skip, b.state, b.y);
-    for (int64_t i = 0; i < steps * Dp; i += VL) {
+}
+
+// Steps [t0, t0 + steps) up to the gated scan output; b.state is carried on.
+static void forward_chunk(const BlockArgs& a, const BlockWeights& w, BlockBuffers& b, const Sequence& s, int64_t t0, int64_t steps) {
+    scan_inputs(a, w, b, s, t0, steps);
+    scan_chunk_any(steps, w.Dp, w.N, b.u, b.delta, w.A2, b.row + w.Rp, b.row + w.Rp + w.Np, w.P, w.skip, b.state, b.y);
+    for (int64_t i = 0; i < steps * w.Dp; i += VL) {
         const vec z = load(b.z + i);
         store(b.gated + i, load(b.y + i) * z * sigmoid(z));
     }
@@ -141,7 +146,7 @@ static void block_forward(const BlockArgs& a, int64_t begin, int64_t end) {
             if (a.checkpoints)
                 std::memcpy(a.checkpoints + (index * chunks + c) * w.N * w.Dp, b.state, sizeof(float) * w.N * w.Dp);
             forward_chunk(a, w, b, s, t0, steps);
-            gemm(steps, w.dp, w.D, b.gated, w.Dp, 1, w.out_t, w.dp, b.out, w.dp, false);
+            gemm_packed(steps, w.dp, w.D, b.gated, w.Dp, 1, w.out_t, b.out, w.dp, false);
             for (int64_t t = 0; t < steps; ++t) {
                 const float *x = a.x + s.at(t0 + t), *from = b.out + t * w.dp;
                 float* to = a.y + s.at(t0 + t);
@@ -177,14 +182,10 @@ static int64_t block_sums(const BlockArgs& a) { return BlockSums(a, nullptr).siz
 static void backward_scan(const BlockWeights& w, BlockBuffers& b, const BlockSums& g, int64_t steps, const float* h0) {
     const int64_t Dp = w.Dp, dp = w.dp;
     gemm(steps, Dp, w.d, b.dout, dp, 1, w.out, Dp, b.dy, Dp, false);
+    float *dB = b.drow + w.Rp, *dC = dB + w.Np;
+    scan_chunk_backward({steps, Dp, w.N, w.P, b.u, b.delta, w.A, w.A2, b.row + w.Rp, b.row + w.Rp + w.Np, w.skip, h0, b.z, b.dy, b.gated,
+                         b.dz, b.dstate, b.du, b.ddelta, dB, dC, g.A, g.skip, b.work});
     gemm(w.d, Dp, steps, b.dout, 1, dp, b.gated, Dp, g.out, Dp, true);
-    for (int64_t i = 0; i < steps * Dp; i += VL) {
-        const vec z = load(b.z + i), gate = sigmoid(z), dy = load(b.dy + i);
-        store(b.dz + i, dy * load(b.y + i) * gate * (all(1.f) + z * (all(1.f) - gate)));
-        store(b.dy + i, dy * z * gate);
-    }
-    scan_chunk_backward(steps, Dp, w.N, b.u, b.delta, w.A, w.A2, b.row + w.Rp, b.row + w.Rp + w.Np, w.P, w.skip, h0, b.dy, b.dstate,
-                        b.du, b.ddelta, b.drow + w.Rp, b.drow + w.Rp + w.Np, g.A, g.skip, b.work);
     for (int64_t i = 0; i < steps * Dp; i += VL) store(b.ddelta + i, load(b.ddelta + i) * sigmoid(load(b.raw + i)));
     add_rows(g.dt_bias, b.ddelta, steps, Dp);
     gemm(steps, w.Rp, w.D, b.ddelta, Dp, 1, w.dt, w.Rp, b.drow, w.P, false);
@@ -244,8 +245,7 @@ static void block_backward(const BlockArgs& a, int64_t begin, int64_t end, float
             std::memset(b.conv_in, 0, sizeof(float) * H * w.Dp);
             const int64_t past = t0 < H ? t0 : H;
             if (past) load_rows(a, w, b, s, t0 - past, past, H - past);
-            std::memcpy(b.state, h0, sizeof(float) * w.N * w.Dp);
-            forward_chunk(a, w, b, s, t0, steps);
+            scan_inputs(a, w, b, s, t0, steps);
             // Rows [steps, steps + H) must hold the first rows of the chunk that follows, found in rows [0, H) so far.
             std::memmove(b.dpre + steps * w.Dp, b.dpre, sizeof(float) * H * w.Dp);
             for (int64_t t = 0; t < steps; ++t) std::memcpy(b.dout + t * w.dp, a.dy + s.at(t0 + t), sizeof(float) * w.d);

@@ -111,17 +111,8 @@ static void scan_backward(const ScanArgs& a, int64_t begin, int64_t end, float* 
                 const int64_t at = a.reverse ? a.length - 1 - t0 - t : t0 + t;
                 std::memcpy(b.dy + t * Dp, a.dy + (index * a.length + at) * a.D, sizeof(float) * a.D);
             }
-            if (a.z) {
-                std::memcpy(b.state, h0, sizeof(float) * a.N * Dp);
-                scan_chunk_any(steps, Dp, a.N, b.u, b.delta, w.A2, b.bc, b.bc + Np, 2 * Np, w.skip, b.state, b.y);
-                for (int64_t i = 0; i < steps * Dp; i += VL) {
-                    const vec z = load(b.z + i), gate = sigmoid(z), dy = load(b.dy + i);
-                    store(b.dz + i, dy * load(b.y + i) * gate * (all(1.f) + z * (all(1.f) - gate)));
-                    store(b.dy + i, dy * z * gate);
-                }
-            }
-            scan_chunk_backward(steps, Dp, a.N, b.u, b.delta, w.A, w.A2, b.bc, b.bc + Np, 2 * Np, w.skip, h0, b.dy, b.dstate, b.du,
-                                b.ddelta, b.dbc, b.dbc + Np, dA, dskip, b.work);
+            scan_chunk_backward({steps, Dp, a.N, 2 * Np, b.u, b.delta, w.A, w.A2, b.bc, b.bc + Np, w.skip, h0, a.z ? b.z : nullptr, b.dy,
+                                 nullptr, b.dz, b.dstate, b.du, b.ddelta, b.dbc, b.dbc + Np, dA, dskip, b.work});
             for (int64_t t = 0; t < steps; ++t) {
                 for (int64_t i = 0; i < Dp; i += VL) {
                     vec g = load(b.ddelta + t * Dp + i);

@@ -1,12 +1,15 @@
 // One vector type for every instruction set, and the elementary functions the kernels need.
 //
 // The file is compiled once per instruction set, inside namespace SEMAMBA_NAMESPACE, with VL floats in a vector.
-// GCC and Clang vector extensions do the rest: there is no intrinsic in this project.
+// GCC and Clang vector extensions do the rest; intrinsics only where they lack an instruction that matters (`exp2`).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 namespace SEMAMBA_NAMESPACE {
 
@@ -34,20 +37,33 @@ static inline float sum(vec v) {
     return total;
 }
 
-// 2^x for x in [-126, 127], saturating outside; NaN stays NaN. Relative error below 2e-7.
+// 2^x for x in [-126, 127], saturating outside (AVX-512: gradually); NaN stays NaN. Relative error below 3e-7.
+// The polynomial is the minimax one of degree 5 for 2^f on [-0.5, 0.5] with the constant term 1.
+static inline vec exp2_unit(vec f) {
+    vec p = all(1.326472533e-03f);
+    p = p * f + all(9.671512770e-03f);
+    p = p * f + all(5.550733749e-02f);
+    p = p * f + all(2.402224208e-01f);
+    p = p * f + all(6.931469776e-01f);
+    return p * f + all(1.f);
+}
+
 static inline vec exp2(vec x) {
+#if defined(__AVX512F__)
+    const __m512 whole = _mm512_maskz_roundscale_ps(0xffff, (__m512)x, 0);
+    return (vec)_mm512_maskz_scalef_ps(0xffff, (__m512)exp2_unit((vec)_mm512_maskz_reduce_ps(0xffff, (__m512)x, 0)), whole);
+#else
+#if defined(__AVX2__)  // one instruction each; the second operand is returned for NaN
+    x = (vec)_mm256_max_ps(_mm256_set1_ps(-126.f), (__m256)x);
+    x = (vec)_mm256_min_ps(_mm256_set1_ps(127.f), (__m256)x);
+#else
     x = select(x < all(-126.f), all(-126.f), x);
     x = select(x > all(127.f), all(127.f), x);
+#endif
     const vec shifted = x + all(12582912.f);  // 1.5 * 2^23: the low mantissa bits now hold round(x)
     const vec f = x - (shifted - all(12582912.f));
-    vec p = all(1.537070482e-4f);
-    p = p * f + all(1.339984829e-3f);
-    p = p * f + all(9.618373251e-3f);
-    p = p * f + all(5.550329035e-2f);
-    p = p * f + all(2.402264846e-1f);
-    p = p * f + all(6.931472056e-1f);
-    p = p * f + all(1.f);
-    return reinterpret_cast<vec>(reinterpret_cast<ivec>(p) + (reinterpret_cast<ivec>(shifted) << 23));
+    return reinterpret_cast<vec>(reinterpret_cast<ivec>(exp2_unit(f)) + (reinterpret_cast<ivec>(shifted) << 23));
+#endif
 }
 
 constexpr float kLog2E = 1.44269504f;
@@ -56,32 +72,21 @@ static inline vec exp(vec x) { return exp2(x * all(kLog2E)); }
 
 static inline vec sigmoid(vec x) { return all(1.f) / (all(1.f) + exp(-x)); }
 
-// log(w) for w in [1, 2].
-static inline vec log_unit(vec w) {
-    const ivec upper = w > all(1.41421356f);
-    const vec m = select(upper, w * all(0.5f), w) - all(1.f);
-    vec p = all(7.0376836292e-2f);
-    p = p * m + all(-1.1514610310e-1f);
-    p = p * m + all(1.1676998740e-1f);
-    p = p * m + all(-1.2420140846e-1f);
-    p = p * m + all(1.4249322787e-1f);
-    p = p * m + all(-1.6668057665e-1f);
-    p = p * m + all(2.0000714765e-1f);
-    p = p * m + all(-2.4999993993e-1f);
-    p = p * m + all(3.3333331174e-1f);
-    const vec m2 = m * m;
-    const vec y = p * m * m2 - all(0.5f) * m2 + m;
-    return y + select(upper, all(0.69314718f), all(0.f));
-}
-
-// log(1 + e^x), accurate where it is small: log1p(y) = log(1 + y) * y / ((1 + y) - 1) undoes the rounding of 1 + y.
+// log(1 + e^x) = max(x, 0) + log1p(e^-|x|), accurate where it is small: the polynomial is log1p(y) / y on [0, 1] with a
+// relative error below 2e-7.
 static inline vec softplus(vec x) {
     const ivec negative = x < all(0.f);  // not of NaN, which so stays NaN in the result
     const vec y = exp(select(negative, x, -x));
-    const vec w = all(1.f) + y;
-    const ivec lost = w == all(1.f);
-    const vec divisor = select(lost, all(1.f), w - all(1.f));
-    return select(negative, all(0.f), x) + select(lost, y, log_unit(w) * y / divisor);
+    vec p = all(5.2326914503e-03f);
+    p = p * y + all(-2.9505227502e-02f);
+    p = p * y + all(7.8225933518e-02f);
+    p = p * y + all(-1.3663244237e-01f);
+    p = p * y + all(1.9106006028e-01f);
+    p = p * y + all(-2.4842982026e-01f);
+    p = p * y + all(3.3319096784e-01f);
+    p = p * y + all(-4.9999493139e-01f);
+    p = p * y + all(9.9999996988e-01f);
+    return select(negative, all(0.f), x) + p * y;
 }
 
 // Lane l of the result is the sum of the lanes of v[l]; v holds VL vectors and is overwritten.
@@ -143,14 +148,46 @@ static inline void strip(int64_t M, int64_t K, const float* A, int64_t a_row, in
     }
 }
 
+// Vectors of columns that one tile of `gemm` holds in registers.
+#if defined(__AVX512F__)  // 32 registers: 24 accumulators
+constexpr int kTileColumns = 4;
+#else
+constexpr int kTileColumns = 2;
+#endif
+
+static inline void any_strip(int64_t columns, int64_t M, int64_t K, const float* A, int64_t a_row, int64_t a_col, const float* B,
+                             int64_t ldb, float* C, int64_t ldc, bool accumulate) {
+    switch (columns) {
+#if defined(__AVX512F__)
+        case 4: return strip<4>(M, K, A, a_row, a_col, B, ldb, C, ldc, accumulate);
+        case 3: return strip<3>(M, K, A, a_row, a_col, B, ldb, C, ldc, accumulate);
+#endif
+        case 2: return strip<2>(M, K, A, a_row, a_col, B, ldb, C, ldc, accumulate);
+        default: return strip<1>(M, K, A, a_row, a_col, B, ldb, C, ldc, accumulate);
+    }
+}
+
 static inline void gemm(int64_t M, int64_t N, int64_t K, const float* A, int64_t a_row, int64_t a_col, const float* B,
                         int64_t ldb, float* C, int64_t ldc, bool accumulate) {
-    int64_t n = 0;
-#if defined(__AVX512F__)  // 32 registers: 24 accumulators
-    for (; n + 4 * VL <= N; n += 4 * VL) strip<4>(M, K, A, a_row, a_col, B + n, ldb, C + n, ldc, accumulate);
-#endif
-    for (; n + 2 * VL <= N; n += 2 * VL) strip<2>(M, K, A, a_row, a_col, B + n, ldb, C + n, ldc, accumulate);
-    for (; n + VL <= N; n += VL) strip<1>(M, K, A, a_row, a_col, B + n, ldb, C + n, ldc, accumulate);
+    for (int64_t n = 0; n < N; n += kTileColumns * VL) {
+        const int64_t columns = N - n < kTileColumns * VL ? (N - n) / VL : kTileColumns;
+        any_strip(columns, M, K, A, a_row, a_col, B + n, ldb, C + n, ldc, accumulate);
+    }
+}
+
+// A matrix B (K, N) for `gemm_packed`: one panel for each strip of columns, row after row without gaps. With the long rows of B
+// itself a strip falls into few sets of the first-level cache and is read from the second level again for every tile.
+static inline float& packed_at(float* B, int64_t K, int64_t N, int64_t k, int64_t n) {
+    const int64_t width = kTileColumns * VL, first = n / width * width, columns = N - first < width ? N - first : width;
+    return B[first * K + k * columns + n - first];
+}
+
+static inline void gemm_packed(int64_t M, int64_t N, int64_t K, const float* A, int64_t a_row, int64_t a_col, const float* B,
+                               float* C, int64_t ldc, bool accumulate) {
+    for (int64_t n = 0; n < N; n += kTileColumns * VL) {
+        const int64_t columns = N - n < kTileColumns * VL ? (N - n) / VL : kTileColumns;
+        any_strip(columns, M, K, A, a_row, a_col, B + n * K, columns * VL, C + n, ldc, accumulate);
+    }
 }
 
 }  // namespace SEMAMBA_NAMESPACE
