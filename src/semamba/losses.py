@@ -1,15 +1,16 @@
-"""Every loss term of the signal-level recipe, returned by name.
+"""Every loss term of the enhancer, returned by name, and the loss of the discriminator that one of them listens to.
 
 Letters: B batch, T frames, F frequency bins. Spectra are compressed pairs (B, T, F, 2), last axis (re, im), as
 `spectrum.Spectrum.analyse` gives them; waves are (B, n). Terms follow Chao et al. 2024 (arXiv 2405.06573) and MP-SENet
-(Lu et al. 2023): magnitude, anti-wrapped phase, complex (x2), waveform L1, consistency (x2). Two optional terms are not
-in the paper: SI-SDR and a multi-resolution spectrum on the compressed magnitude.
+(Lu et al. 2023): magnitude, anti-wrapped phase, complex (x2), waveform L1, consistency (x2), and the metric term, a
+discriminator's opinion (MetricGAN, Fu et al. 2019). Three optional terms are not in the paper: SI-SDR, a
+multi-resolution spectrum on the compressed magnitude, and a differentiable relative of PESQ (see `perceptual`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -22,6 +23,9 @@ from semamba.spectrum import Spectrum, magnitude
 
 RESOLUTIONS = ((256, 64), (512, 128), (1024, 256))  # (n_fft, hop) of the multi-resolution term, for 16 kHz
 PHASE_EPSILON = 1e-3  # squared compressed magnitude below which a bin's phase gradient fades out
+AUDIBLE = 1e-6  # mean square below which a target counts as silent
+
+Discriminator = Callable[[Tensor, Tensor], Tensor]  # compressed magnitudes (B, T, F) of clean, enhanced -> scores (B,)
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class LossConfig:
     si_sdr: float = 0.0
     multi_resolution: float = 0.0
     perceptual: float = 0.0
+    metric: float = 0.0  # any other value trains a discriminator beside the model; the paper's is 0.05
     magnitude_norm: Literal["mse", "l1"] = "mse"
 
     def weights(self) -> dict[str, float]:
@@ -49,8 +54,12 @@ def compute(
     clean_spec: Tensor,
     enhanced_wave: Tensor,
     clean_wave: Tensor,
+    discriminator: Discriminator | None = None,
 ) -> dict[str, Tensor]:
-    """Unweighted scalar terms, in float32 whatever the autocast state; `total` applies the weights."""
+    """Unweighted scalar terms, in float32 whatever the autocast state; `total` applies the weights.
+
+    Raises ValueError when the metric term is wanted and there is no discriminator.
+    """
     with torch.autocast(enhanced_spec.device.type, enabled=False):
         enhanced_spec, clean_spec = enhanced_spec.float(), clean_spec.float()
         enhanced_wave, clean_wave = enhanced_wave.float(), clean_wave.float()
@@ -64,15 +73,44 @@ def compute(
             terms["complex"] = 2 * functional.mse_loss(enhanced_spec, clean_spec)
         if config.time:
             terms["time"] = functional.l1_loss(enhanced_wave, clean_wave)
+        if config.consistency or config.metric:
+            heard = spectrum.analyse(enhanced_wave)
         if config.consistency:
-            terms["consistency"] = 2 * functional.mse_loss(enhanced_spec, spectrum.analyse(enhanced_wave))
+            terms["consistency"] = 2 * functional.mse_loss(enhanced_spec, heard)
         if config.si_sdr:
             terms["si_sdr"] = si_sdr_loss(enhanced_wave, clean_wave)
         if config.multi_resolution:
             terms["multi_resolution"] = multi_resolution_loss(enhanced_wave, clean_wave)
         if config.perceptual:
             terms["perceptual"] = perceptual_loss(enhanced_wave, clean_wave)
+        if config.metric:
+            if discriminator is None:
+                raise ValueError("the metric term needs a discriminator")
+            score = discriminator(magnitude(clean_spec), magnitude(heard))
+            terms["metric"] = ((score - 1).square() * audible(clean_wave)).mean()
     return terms
+
+
+def discriminator_loss(
+    discriminator: Discriminator, spectrum: Spectrum, clean: Tensor, enhanced: Tensor, labels: Tensor
+) -> Tensor:
+    """Squared errors of (clean, clean) -> 1 and (clean, enhanced) -> label for waves (B, n) and labels (B,).
+
+    A label that is NaN (PESQ failed) leaves out that item's second error; a silent target leaves out both. The sum is
+    divided by B all the same, so that an item weighs as much in whatever batch, micro-batch or process it lies.
+    """
+    with torch.autocast(clean.device.type, enabled=False):
+        size, known = magnitude(spectrum.analyse(clean)), ~labels.isnan()
+        other = magnitude(spectrum.analyse(enhanced))
+        # one call for both halves: spectral normalisation takes one step of its power iteration per call
+        real, made = discriminator(torch.cat([size, size]), torch.cat([size, other])).chunk(2)
+        errors = (real - 1).square() + torch.where(known, made - labels.nan_to_num(), 0.0).square()
+        return (errors * audible(clean)).mean()
+
+
+def audible(clean: Tensor) -> Tensor:
+    """(B, n) -> (B,): 1 where the target is not silent, else 0."""
+    return (clean.square().mean(-1) > AUDIBLE).float()
 
 
 def total(config: LossConfig, terms: dict[str, Tensor]) -> Tensor:
@@ -115,14 +153,14 @@ def si_sdr_loss(enhanced: Tensor, clean: Tensor) -> Tensor:
     energy = clean.square().sum(-1)
     target = (enhanced * clean).sum(-1, keepdim=True) / (energy.unsqueeze(-1) + 1e-8) * clean
     ratio = (target.square().sum(-1) + 1e-8) / ((enhanced - target).square().sum(-1) + 1e-8)
-    audible = (energy > 1e-6 * clean.shape[-1]).float()
-    return -(10 * torch.log10(ratio) * audible).sum() / audible.sum().clamp(min=1)
+    heard = audible(clean)
+    return -(10 * torch.log10(ratio) * heard).sum() / heard.sum().clamp(min=1)
 
 
 def perceptual_loss(enhanced: Tensor, clean: Tensor) -> Tensor:
     """PESQ-like distance (see `perceptual`), averaged over the items whose target is not silent (0 when none is)."""
-    audible = (clean.square().mean(-1) > 1e-6).float()
-    return (perceptual.distance(enhanced, clean) * audible).sum() / audible.sum().clamp(min=1)
+    heard = audible(clean)
+    return (perceptual.distance(enhanced, clean) * heard).sum() / heard.sum().clamp(min=1)
 
 
 def multi_resolution_loss(enhanced: Tensor, clean: Tensor, power: float = 0.3) -> Tensor:

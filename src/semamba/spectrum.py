@@ -90,9 +90,9 @@ class Spectrum(nn.Module):
         if cfg.framing == "causal":
             return self.synthesise_stream(spectrum)[0][:, cfg.overlap : cfg.overlap + length]
         half = cfg.n_fft // 2
-        wave = _overlap_add(self._frames(spectrum) * self.window, cfg.hop_length)
+        wave = overlap_add(self._frames(spectrum) * self.window, cfg.hop_length)
         squares = self.window.square().expand(1, spectrum.shape[1], cfg.n_fft)
-        wave, total = wave[:, half : half + length], _overlap_add(squares, cfg.hop_length)[:, half : half + length]
+        wave, total = wave[:, half : half + length], overlap_add(squares, cfg.hop_length)[:, half : half + length]
         return wave / total
 
     def analyse_stream(self, block: Tensor, tail: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -118,7 +118,7 @@ class Spectrum(nn.Module):
             return spectrum.new_zeros(spectrum.shape[0], 0), (
                 spectrum.new_zeros(spectrum.shape[0], cfg.overlap) if tail is None else tail
             )
-        wave = _overlap_add(self._frames(spectrum) * self.synthesis_window, cfg.hop_length)
+        wave = overlap_add(self._frames(spectrum) * self.synthesis_window, cfg.hop_length)
         if tail is not None:
             wave = torch.cat([wave[:, : cfg.overlap] + tail, wave[:, cfg.overlap :]], dim=-1)
         finished = spectrum.shape[1] * cfg.hop_length
@@ -134,7 +134,7 @@ class Spectrum(nn.Module):
         return compress(bins, self.config)
 
 
-def _overlap_add(frames: Tensor, hop: int) -> Tensor:
+def overlap_add(frames: Tensor, hop: int) -> Tensor:
     """(B, T, n_fft) -> (B, (T - 1) * hop + n_fft); n_fft must be a multiple of hop."""
     batch, count, size = frames.shape
     parts = size // hop

@@ -72,12 +72,12 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, uninterrupted:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_finishes_the_step_and_saves(
+def test_a_signal_between_two_steps_stops_and_saves(
     tmp_path: Path, uninterrupted: dict[str, Tensor], number: signal.Signals
 ) -> None:
     before = signal.getsignal(number)
     outcome = Run(tiny.recipe(), tmp_path, signalled_at(2, number), []).train()
-    assert (outcome.step, outcome.stopped) == (3, int(number))
+    assert (outcome.step, outcome.stopped) == (2, int(number))
     assert signal.getsignal(number) is before
     resumed = Run(tiny.recipe(), tmp_path, tiny.batches, [])
     resumed.train()

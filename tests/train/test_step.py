@@ -9,7 +9,8 @@ import torch
 
 from semamba.errors import SemambaError
 from semamba.train.recipe import OptimiserConfig
-from semamba.train.step import Training, learning_rate, normalise_pair, start, train_step
+from semamba.train.step import Training, schedule, start, train_step
+from semamba.train.target import normalise_pair
 from tests.train import tiny
 
 CPU = torch.device("cpu")
@@ -88,11 +89,11 @@ def test_only_models_that_do_not_hear_levels_train_at_one(model: dict[str, objec
 
 
 def test_schedule_warms_up_then_follows_a_cosine_to_the_floor() -> None:
-    cfg = OptimiserConfig(lr=1.0, warmup=10, floor=0.1)
-    assert learning_rate(cfg, 0, 0.0) == pytest.approx(0.1)
-    assert learning_rate(cfg, 9, 0.0) == pytest.approx(1.0)
-    assert learning_rate(cfg, 500, 0.5) == pytest.approx(0.55)
-    assert learning_rate(cfg, 1000, 1.0) == learning_rate(cfg, 2000, 1.7) == pytest.approx(0.1)
+    cfg = OptimiserConfig(warmup=10, floor=0.1)
+    assert schedule(cfg, 0, 0.0) == pytest.approx(0.1)
+    assert schedule(cfg, 9, 0.0) == pytest.approx(1.0)
+    assert schedule(cfg, 500, 0.5) == pytest.approx(0.55)
+    assert schedule(cfg, 1000, 1.0) == schedule(cfg, 2000, 1.7) == pytest.approx(0.1)
 
 
 def test_the_average_lags_behind_the_weights() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from semamba.train.loop import Outcome, Run
 
 
 def train(
@@ -39,27 +42,35 @@ def train(
     prepare_cpu(loaded.train.threads, loaded.train.parallel)
 
     from semamba.data.manifest import Manifest
-    from semamba.train import sources
+    from semamba.train import distributed, sources
     from semamba.train.loop import Run
 
     manifest = Manifest.read(data)
+    ranks = distributed.join(loaded.train.device)
     run = Run(
         loaded,
         out or Path("runs") / loaded.name,
-        sources.open_training(loaded, manifest, cache),
+        sources.open_training(loaded, manifest, cache, ranks.share),
         sources.open_validation(loaded, manifest),
         budget=budget,
         resume=resume,
         init=init,
         sources=sources.describe_sources(manifest),
+        ranks=ranks,
     )
     outcome = run.train()
-    best = f", best {loaded.valid.score} {outcome.best:.3f}" if math.isfinite(outcome.best) else ""
+    ranks.leave()
+    if ranks.first:
+        _finish(run, outcome, export)
+    if isinstance(outcome.stopped, int):
+        raise typer.Exit(128 + outcome.stopped)
+
+
+def _finish(run: Run, outcome: Outcome, export: Path | None) -> None:
+    best = f", best {run.recipe.valid.score} {outcome.best:.3f}" if math.isfinite(outcome.best) else ""
     typer.echo(f"{outcome.reason} at step {outcome.step}{best}; everything is in {run.folder.path}")
     if export is not None:
         from semamba.train.ship import export as write
 
         write(run.folder.path, export)
         typer.echo(f"best weights and model card in {export}")
-    if isinstance(outcome.stopped, int):
-        raise typer.Exit(128 + outcome.stopped)

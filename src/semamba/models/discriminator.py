@@ -19,7 +19,7 @@ class MetricDiscriminator(nn.Module):
     a generator that follows its gradient is not thrown off.
     """
 
-    def __init__(self, channels: int = 16) -> None:
+    def __init__(self, channels: int = 16, dropout: float = 0.3) -> None:
         super().__init__()
         sizes = (2, channels, 2 * channels, 4 * channels, 8 * channels)
         layers: list[nn.Module] = []
@@ -29,7 +29,7 @@ class MetricDiscriminator(nn.Module):
         self.features = nn.Sequential(*layers)
         self.score = nn.Sequential(
             spectral_norm(nn.Linear(8 * channels, 4 * channels)),
-            nn.Dropout(0.3),
+            nn.Dropout(dropout),
             FeaturePReLU(4 * channels),
             spectral_norm(nn.Linear(4 * channels, 1)),
             LearnableSigmoid(1),

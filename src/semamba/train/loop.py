@@ -1,4 +1,8 @@
-"""The run: batches, steps, validation, checkpoints, until the steps or the time are used up or someone says stop."""
+"""The run: batches, steps, validation, checkpoints, until the steps or the time are used up or someone says stop.
+
+With several ranks every decision follows from `Training.elapsed`, which they agree on once a step, so that all of them
+take the same turn; rank 0 alone validates, logs and writes.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +23,14 @@ from semamba.data.dataset import Pair
 from semamba.errors import SemambaError
 from semamba.metrics.pool import new_pool
 from semamba.train import state
+from semamba.train.distributed import Ranks, choose_device
 from semamba.train.recipe import Recipe
 from semamba.train.state import RunFolder
 from semamba.train.step import Training, start, train_step
-from semamba.train.tracking import Display, Tracker, duration, terms
+from semamba.train.tracking import Display, Means, Tracker, duration, terms
 from semamba.train.validate import score_all, validate
 
+BUDGET = 1000  # reason to stop, above every signal number
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]  # first step -> pairs (noisy, clean), each (B, n)
 
 
@@ -57,22 +63,29 @@ class Run:
         init: str | Path | None = None,
         sources: list[dict[str, Any]] | None = None,
         display: Display | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        """`budget` in seconds counts all parts of the run; `resume` is 'auto', 'never' or a state file."""
+        """`budget` in seconds counts all parts of the run; `resume` is 'auto', 'never' or a state file.
+
+        `batches` gives this rank's rows.
+        """
         if recipe.train.steps == "auto" and budget is None:
             raise SemambaError("train.steps is 'auto', which needs a time budget: give --time-budget, or a step count")
+        self.ranks = ranks or Ranks(choose_device(recipe.train.device))
+        check_share(recipe, self.ranks)
         self.recipe, self.folder, self.batches, self.pairs = recipe, RunFolder(folder), batches, pairs
         self.budget = math.inf if budget is None else budget
         self.meta = {"recipe": config.to_dict(recipe), "sources": sources or []}
-        self.display = display or Display()
+        self.display = display or Display(silent=not self.ranks.first)
         self.training = self._begin(resume, init)
         self.stop_signal = 0
         self._validation_seconds = 0.0
-        folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_json(self.folder.description, self.meta)
+        if self.ranks.first:
+            folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.write_json(self.folder.description, self.meta)
 
     def _begin(self, resume: str | Path, init: str | Path | None) -> Training:
-        t = start(self.recipe, choose_device(self.recipe.train.device))
+        t = start(self.recipe, self.ranks.device, self.ranks)
         path = self.folder.state if resume in ("auto", "never") else Path(resume)
         if resume == "never" and path.exists():
             raise SemambaError(f"{path}: a run exists here; give another --out, or --resume auto to go on with it")
@@ -82,51 +95,67 @@ class Run:
         elif init is not None:
             checkpoint.load_weights(t.model, init)
             checkpoint.load_weights(t.ema.model, init)
+        if self.ranks.highest(t.step, -t.step) != [t.step, -t.step]:
+            raise SemambaError(f"{path}: not the same for all processes; --out must be on a disk that all of them see")
         return t
 
     def train(self) -> Outcome:
         t, every = self.training, self.recipe.train
-        tracker = Tracker(self.folder.log, t.step)
-        clock, now = time.monotonic() - t.elapsed, time.monotonic()
-        saved = validated = now
-        sums: dict[str, Tensor] = {}
-        reported = t.step
+        tracker = Tracker(self.folder.log, t.step) if self.ranks.first else None
+        means = Means()
+        self._started = time.monotonic() - t.elapsed
+        saved = self._validated = t.elapsed
         stopped: str | int = "done"
         batches = self.batches(t.step)
         try:
             with self._signals():
                 while t.step < self._last_step():
-                    t.elapsed = time.monotonic() - clock
-                    if self.stop_signal or t.elapsed >= self.budget - self._validation_seconds:
-                        stopped = self.stop_signal or "budget"
-                        break
                     batch = self._next(batches)
-                    if batch is None:
-                        continue  # to the check for a stop
-                    for name, value in train_step(t, *batch, self.progress()).items():
-                        sums[name] = sums.get(name, 0) + value
-                    now = time.monotonic()
-                    if t.step % every.log_every == 0:
-                        self._report(tracker, sums, t.step - reported, now - clock)
-                        sums, reported = {}, t.step
-                    if self._due(now - validated):
+                    reason = self._tick()
+                    if reason or batch is None:
+                        stopped = "budget" if reason == BUDGET else reason
+                        break
+                    means.add(self._step(*batch))
+                    if tracker is not None and t.step % every.log_every == 0:
+                        self._report(tracker, means.take())
+                    if self._due():
                         self._validate(tracker)
-                        validated = time.monotonic()
-                    if time.monotonic() - saved > every.checkpoint_minutes * 60:
-                        t.elapsed = time.monotonic() - clock
+                    if t.elapsed - saved > every.checkpoint_minutes * 60:
                         self._save()
-                        saved = time.monotonic()
+                        saved = t.elapsed
                 if not isinstance(stopped, int) and t.step:
                     self._validate(tracker)
-            t.elapsed = time.monotonic() - clock
+            t.elapsed = time.monotonic() - self._started
             self._save(final=True)
         finally:
-            tracker.close()
+            if tracker is not None:
+                tracker.close()
             self.display.close()
+            t.close()
             close = getattr(batches, "close", None)
             if close is not None:
                 close()
         return Outcome(t.step, t.scores, t.best, stopped)
+
+    def _tick(self) -> int:
+        """Agree with the other ranks on the time, and on a reason to stop: a signal's number, BUDGET, or 0."""
+        elapsed = time.monotonic() - self._started
+        wish = self.stop_signal or (BUDGET if elapsed >= self.budget - self._validation_seconds else 0)
+        self.training.elapsed, reason = self.ranks.highest(elapsed, wish)
+        return int(reason)
+
+    def _step(self, noisy: Tensor, clean: Tensor) -> dict[str, Tensor]:
+        try:
+            return train_step(self.training, noisy, clean, self.progress())
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            size, parts = f"{len(clean)} pairs of {clean.shape[-1] / 16000:g} s", self.recipe.train.accumulate
+            raise SemambaError(
+                f"out of memory at step {self.training.step} on {self.ranks.device}, with {size}: raise "
+                f"train.accumulate (now {parts}, a divisor of train.batch_size), or lower train.batch_size or "
+                "mix.crop_seconds; the last checkpoint is kept"
+            ) from None
 
     def progress(self) -> float:
         """Fraction of the run behind us: by steps, or by time when the recipe leaves the steps open."""
@@ -151,23 +180,24 @@ class Run:
         steps = self.recipe.train.steps
         return math.inf if steps == "auto" else steps
 
-    def _due(self, since: float) -> bool:
-        every, step = self.recipe.train, self.training.step
-        by_steps = every.validate_every and step % every.validate_every == 0
+    def _due(self) -> bool:
+        every, t = self.recipe.train, self.training
+        by_steps = every.validate_every and t.step % every.validate_every == 0
+        since = t.elapsed - self._validated
         return bool(by_steps or (every.validate_minutes and since > every.validate_minutes * 60))
 
-    def _report(self, tracker: Tracker, sums: dict[str, Tensor], steps: int, elapsed: float) -> None:
+    def _report(self, tracker: Tracker, values: dict[str, float]) -> None:
         t = self.training
-        values = {name: float(value) / steps for name, value in sums.items()}
-        rate = t.optimiser.param_groups[0]["lr"]
+        elapsed, rate = t.elapsed, t.optimiser.param_groups[0]["lr"]
         tracker.write(t.step, "train", {**values, "lr": rate}, seconds=round(elapsed, 1), bad_steps=t.bad_steps)
         done = min(max(self.progress(), elapsed / self.budget), 1.0)
         left = elapsed / done - elapsed if done > 0 else math.inf
         remaining = duration(left) if math.isfinite(left) else "?"
         self.display.progress(done, f"step {t.step}  {terms(values)}  lr {rate:.2e}  {remaining} left")
 
-    def _validate(self, tracker: Tracker) -> None:
-        if not self.pairs:
+    def _validate(self, tracker: Tracker | None) -> None:
+        self._validated = self.training.elapsed
+        if tracker is None or not self.pairs:
             return
         t, cfg = self.training, self.recipe.valid
         if t.scores and t.scores.get("step") == t.step:
@@ -192,7 +222,8 @@ class Run:
     def _save(self, final: bool = False) -> None:
         t = self.training
         self._keep(lambda: state.save_state(t, self.folder.state), final)
-        self._keep(lambda: state.save_model(t, self.folder.last, self.meta), final)
+        if self.ranks.first:
+            self._keep(lambda: state.save_model(t, self.folder.last, self.meta), final)
 
     def _keep(self, write: Callable[[], None], final: bool = False) -> None:
         """A full disk must not end a long run: the last good file stays, and the next checkpoint tries again."""
@@ -220,14 +251,16 @@ class Run:
                 signal.signal(number, handler)
 
 
-def choose_device(name: str) -> torch.device:
-    """'auto' is the GPU where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise SemambaError(f"train.device '{name}' is not a device of torch; use auto, cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SemambaError("train.device is 'cuda', but torch finds no GPU; use auto or cpu")
-    return device
+def check_share(recipe: Recipe, ranks: Ranks) -> None:
+    """Every rank takes the same number of rows, and splits them into as many micro-batches."""
+    size, parts = recipe.train.batch_size, ranks.world * recipe.train.accumulate
+    if size % parts:
+        raise SemambaError(
+            f"train.batch_size ({size}) must be a multiple of the number of processes times train.accumulate ({parts})"
+        )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """torch has a class for a GPU's memory; that of the machine ends in an ordinary RuntimeError."""
+    text = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text

@@ -16,15 +16,39 @@ from semamba.losses import LossConfig
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW with a linear warm-up and a cosine down to `floor` times `lr`."""
+    """AdamW with a linear warm-up, then a cosine to `floor` times `lr` or, as the paper has it, a decay per epoch."""
 
+    schedule: Literal["cosine", "exponential"] = "cosine"
     lr: float = 1e-3
     betas: tuple[float, float] = (0.8, 0.99)
     weight_decay: float = 0.01
     warmup: int = 500  # steps
-    floor: float = 0.01
+    floor: float = 0.01  # of the cosine
+    decay: float = 0.99  # of the exponential schedule, after each epoch
+    epoch: int = 2900  # steps in an epoch; the default is VoiceBank-DEMAND at batch 4
     clip: float = 5.0  # largest gradient norm
     max_bad_steps: int = 50  # non-finite steps in a row before the run gives up
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """The net that learns to predict PESQ; it is trained where `loss.metric` is not zero, on the model's schedule."""
+
+    channels: int = 16
+    dropout: float = 0.3
+    lr: float = 5e-4
+    betas: tuple[float, float] = (0.8, 0.99)
+    weight_decay: float = 0.01
+    clip: float = 5.0
+    jobs: int = 2  # processes that compute PESQ, on each machine process of the run
+    wait: bool = False  # for labels that are late: slower, but the same run every time
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """What the model is trained towards: the clean signal, or what contrast stretching makes of it, at its level."""
+
+    pcs: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,6 +68,7 @@ class TrainConfig:
     threads: int = 0  # of torch for one micro-batch; 0 shares the cores among the parallel ones
     workers: int = 1  # processes that mix training pairs
     compile: bool = False
+    precision: Literal["float32", "bf16"] = "float32"  # of the model; spectra and losses stay in float32
     device: str = "auto"
 
 
@@ -67,6 +92,8 @@ class Recipe:
     notes: str = ""  # for the model card: what a reader of the scores should know
     mix: MixConfig = field(default_factory=MixConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     valid: ValidConfig = field(default_factory=ValidConfig)
@@ -88,7 +115,8 @@ def check(recipe: Recipe, where: str) -> None:
     """Refuse values that would only fail late, and validation on test material."""
     train = recipe.train
     positive = {f"train.{key}": getattr(train, key) for key in ("batch_size", "accumulate", "parallel", "log_every")}
-    positive["valid.jobs"] = recipe.valid.jobs
+    positive |= {"valid.jobs": recipe.valid.jobs, "discriminator.jobs": recipe.discriminator.jobs}
+    positive["optimiser.epoch"] = recipe.optimiser.epoch
     if isinstance(train.steps, int):
         positive["train.steps"] = train.steps
     for key, value in positive.items():

@@ -15,15 +15,18 @@ from semamba.train.recipe import Recipe
 ENDLESS = 1 << 31  # more steps than any run takes
 
 
-def open_training(recipe: Recipe, manifest: Manifest, cache: Path | None = None) -> Callable[[int], Iterator[Batch]]:
-    """A function from the first step to its batches and all later ones, each (noisy, clean) of shape (B, n)."""
+def open_training(
+    recipe: Recipe, manifest: Manifest, cache: Path | None = None, share: tuple[int, int] = (0, 1)
+) -> Callable[[int], Iterator[Batch]]:
+    """A function from the first step to its batches and all later ones, each (noisy, clean) of shape (B, n).
+
+    `share` is (rank, ranks): of every batch only this rank's rows.
+    """
     bank = SpeechBank.load(manifest, "train", cache=cache)
     train = recipe.train
 
     def from_step(step: int) -> Iterator[Batch]:
-        return batches(
-            bank, recipe.mix, train.batch_size, ENDLESS - step, seed=train.seed, start=step, workers=train.workers
-        )
+        return batches(bank, recipe.mix, train.batch_size, ENDLESS - step, train.seed, step, train.workers, share)
 
     return from_step
 

@@ -10,7 +10,7 @@ import torch
 
 from semamba import checkpoint
 from semamba.errors import SemambaError
-from semamba.train.step import Training
+from semamba.train.step import Critic, Training
 
 STATE_FILE = "state.pt"
 COUNTERS = ("step", "elapsed", "bad_steps", "bad_in_a_row", "best", "scores")
@@ -44,14 +44,25 @@ class RunFolder:
 
 
 def save_state(t: Training, path: Path) -> None:
-    """Write weights, averaged weights, optimiser and counters in one atomic file."""
+    """Write everything that trains in one atomic file: rank 0 writes, all ranks must call.
+
+    Batches that wait for their labels are kept as waves, of all ranks; the labels are computed again after a resume.
+    """
     content = {
         "model": t.model.state_dict(),
         "ema": t.ema.model.state_dict(),
         "optimiser": t.optimiser.state_dict(),
         "counters": {name: getattr(t, name) for name in COUNTERS},
     }
-    checkpoint.write_atomic(path, lambda temporary: torch.save(content, temporary))
+    if t.critic is not None:
+        pending = [(t.ranks.gather(p.clean), t.ranks.gather(p.enhanced)) for p in t.critic.labels.pending]
+        content["discriminator"] = {
+            "model": t.critic.model.state_dict(),
+            "optimiser": t.critic.optimiser.state_dict(),
+            "pending": pending,
+        }
+    if t.ranks.first:
+        checkpoint.write_atomic(path, lambda temporary: torch.save(content, temporary))
 
 
 def load_state(t: Training, path: Path) -> None:
@@ -61,11 +72,20 @@ def load_state(t: Training, path: Path) -> None:
         t.model.load_state_dict(content["model"])
         t.ema.model.load_state_dict(content["ema"])
         t.optimiser.load_state_dict(content["optimiser"])
+        if t.critic is not None:
+            _load_critic(t, t.critic, content["discriminator"])
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise SemambaError(f"{path}: does not fit this recipe's model ({reason}); use another --out") from None
     for name in COUNTERS:
         setattr(t, name, content["counters"][name])
+
+
+def _load_critic(t: Training, critic: Critic, content: dict[str, Any]) -> None:
+    critic.model.load_state_dict(content["model"])
+    critic.optimiser.load_state_dict(content["optimiser"])
+    for pair in content["pending"]:
+        critic.labels.ask(*(t.ranks.own(wave).to(t.device) for wave in pair))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -29,6 +30,26 @@ class Tracker:
         self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+class Means:
+    """Means of the terms of several steps; a term need not be there in every step."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Any] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, terms: Mapping[str, Any]) -> None:
+        """Numbers or tensors of one element; those are not read before `take`, so that a GPU need not be waited for."""
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0) + value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call."""
+        means = {name: float(value) / self._counts[name] for name, value in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return means
 
 
 def _open_log(path: Path, step: int) -> TextIO:
@@ -57,12 +78,12 @@ def _tensorboard(folder: Path, step: int) -> Any:
 class Display:
     """Progress with the time left: a bar on a terminal, plain lines elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, silent: bool = False) -> None:
         from rich.console import Console
 
-        self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True, quiet=silent)
         self._bar: Any = None
-        if self._console.is_terminal:
+        if self._console.is_terminal and not silent:
             from rich.progress import BarColumn, Progress, TextColumn
 
             columns = [BarColumn(bar_width=24), TextColumn("{task.percentage:3.0f}%"), TextColumn("{task.description}")]
