@@ -147,7 +147,7 @@ def model_cost(model: str) -> Any:
 def set_section(rows: Rows, models: Sequence[str], peers: dict[str, Any]) -> str:
     """Heading, command and table of one set."""
     noisy = rows.systems["noisy input"]
-    summaries = {label: report.summarise(scored) for label, scored in rows.systems.items()}
+    summaries = {label: report.summarise(scored, METRICS) for label, scored in rows.systems.items()}
     lines = [f"### {rows.name}", "", f"{len(noisy)} pairs, {rows.seconds / 60:.1f} min: {SETS[rows.name]}.", "", "```"]
     folder = f"SHARED/data/{rows.name}"
     for model in models:

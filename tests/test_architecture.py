@@ -23,15 +23,16 @@ STOREYS = {
     **dict.fromkeys(("checkpoint", "data", "losses"), 3),
     **dict.fromkeys(("models",), 2),
     **dict.fromkeys(("ops", "spectrum", "perceptual"), 1),
-    **dict.fromkeys(("audio", "pcs", "config", "files", "errors"), 0),
+    **dict.fromkeys(("audio", "pcs", "config", "files", "sessions", "errors"), 0),
 }
 SIDEWAYS = {
     ("audio", "errors"),
     ("config", "errors"),
     ("pcs", "errors"),
+    ("sessions", "errors"),
     ("train", "metrics"),  # validation scores with the measures that the results are reported in
 }
-WITHOUT_TORCH = ("audio", "pcs", "config", "files", "errors", "metrics")
+WITHOUT_TORCH = ("audio", "pcs", "config", "files", "sessions", "errors", "metrics")
 
 # Libraries whose import name is not their package's.
 IMPORT_NAMES = {"python-multipart": "multipart"}

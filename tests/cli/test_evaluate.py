@@ -55,7 +55,10 @@ def test_folders_to_reports(folders: Path, tmp_path: Path) -> None:
     assert "PESQ-WB" in result.stdout and "SI-SDR" in result.stdout
     assert "2 of 4 enhanced files left out" in result.stderr
     assert "silent.wav: the enhanced signal is silent" in result.stderr and "alone.wav: no file" in result.stderr
-    found = json.loads((tmp_path / "r.json").read_text())
+    record = json.loads((tmp_path / "r.json").read_text())
+    assert record["set"] == folders.name and record["versions"]["pesq"]
+    assert Path(record["audio"]["0.wav"]["enhanced"]) == folders / "noisy/0.flac"
+    found = record["systems"]["enhanced"]
     assert set(found["files"]) == {"0.wav", "1.wav"} and found["count"]["pesq"] == 2
     assert found["mean"]["pesq"] == pytest.approx(np.mean([scores["pesq"] for scores in found["files"].values()]))
     rows = list(csv.DictReader((tmp_path / "r.csv").open()))
@@ -76,10 +79,44 @@ def test_model_beside_noisy(folders: Path, tmp_path: Path, monkeypatch: pytest.M
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "change" in result.stdout
-    found = json.loads((tmp_path / "r.json").read_text())
-    assert found["noisy"]["count"]["stoi"] == found["count"]["stoi"] == 2
-    assert found["mean"]["si_sdr"] == pytest.approx(found["noisy"]["mean"]["si_sdr"], abs=1e-4)
-    assert found["settings"]["model"] == "some-model"
+    record = json.loads((tmp_path / "r.json").read_text())
+    noisy, enhanced = record["systems"]["noisy"], record["systems"]["enhanced"]
+    assert noisy["count"]["stoi"] == enhanced["count"]["stoi"] == 2
+    assert enhanced["mean"]["si_sdr"] == pytest.approx(noisy["mean"]["si_sdr"], abs=1e-4)
+    assert record["settings"]["models"] == ["some-model"]
+
+
+def test_several_models_kept(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import semamba
+
+    gains = {"one": 0.5, "two": 0.25}
+    monkeypatch.setattr(semamba, "load", lambda name, device=None: lambda wave, rate: gains[name] * wave, raising=False)
+    result = run(
+        "--clean", folders / "clean", "--noisy", folders / "noisy", "--model", "one", "--model", "two", "--limit", 1,
+        "--jobs", 1, "--json", tmp_path / "r.json", "--keep", tmp_path / "kept",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "r.json").read_text())
+    assert list(record["systems"]) == ["one", "two"]
+    peaks = {name: float(np.abs(audio.read(Path(record["audio"]["0.wav"][name]))[0]).max()) for name in gains}
+    assert peaks["one"] == pytest.approx(2 * peaks["two"], rel=1e-3)
+
+
+def test_ratings_and_words_without_a_reference(folders: Path, tmp_path: Path) -> None:
+    for library in ("onnxruntime", "speechmos", "pocketsphinx", "jiwer", "whisper_normalizer"):
+        pytest.importorskip(library)
+    (tmp_path / "said.csv").write_text("path,text\n0.wav,hello world\n")
+    result = run(
+        "--enhanced", folders / "noisy", "--dnsmos", "--asr", "pocketsphinx", "--transcripts", tmp_path / "said.csv",
+        "--jobs", 1, "--limit", 2, "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv",
+    )  # fmt: skip
+    assert result.exit_code == 1 and "1.flac (words): no transcript" in result.stderr
+    assert "DNSMOS OVRL" in result.stdout and "WER" in result.stdout and "PESQ" not in result.stdout
+    found = json.loads((tmp_path / "r.json").read_text())["systems"]["enhanced"]
+    assert found["count"]["dnsmos_ovrl"] == 2 and found["words"]["count"] == 1
+    assert found["words"]["words"]["length"] == 2
+    rows = list(csv.DictReader((tmp_path / "r.csv").open()))
+    assert float(rows[0]["wer"]) > 0 and rows[1]["wer"] == ""
 
 
 @pytest.mark.parametrize(
@@ -87,6 +124,8 @@ def test_model_beside_noisy(folders: Path, tmp_path: Path, monkeypatch: pytest.M
 )
 def test_wrong_usage(folders: Path, arguments: list[str]) -> None:
     assert run("--clean", folders / "clean", *arguments).exit_code == 2
+    assert run("--enhanced", folders / "clean").exit_code == 2  # without a reference there must be something to measure
+    assert run("--enhanced", folders / "clean", "--asr", "pocketsphinx").exit_code == 2
 
 
 def test_an_unwritable_report_is_refused_at_once(folders: Path, tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ def test_json_document(tmp_path: Path) -> None:
     assert set(found["files"]) == {"a.wav", "b.wav", "c.wav"} and set(found["left_out"]) == {"c.wav", "d.wav"}
     low, high = found["interval"]["pesq"]
     assert (low + high) / 2 == pytest.approx(2.0)
-    assert report.document([])["mean"]["pesq"] is None
+    assert report.document([])["mean"] == {}
+    assert report.document([Scored("x", problems={"pesq": "why"})])["mean"]["pesq"] is None
     assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
 
 

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from semamba import audio
 from semamba.errors import SemambaError
-from semamba.metrics import intrusive
+from semamba.metrics import dnsmos, intrusive
 from semamba.metrics.composite import composite, segmental_snr
 from semamba.metrics.pool import map_isolated
+from semamba.metrics.recognisers import open_recogniser
 
+CRASHED = "PESQ failed: its program crashed on this pair"
 METRICS = ("pesq", "csig", "cbak", "covl", "segsnr", "stoi", "estoi", "si_sdr")
 SAMPLE_RATE = intrusive.SAMPLE_RATE
 
@@ -29,7 +31,7 @@ class Pair:
     """What to score against what, under the name that the report uses."""
 
     name: str
-    clean: Source
+    clean: Source | None  # None: only what needs no reference can be measured
     enhanced: Source
 
 
@@ -37,12 +39,31 @@ class Pair:
 class Scored:
     """Result of one pair: a value for each measure that is defined, and the reason for each that is not.
 
-    `problems` uses the key "file" when nothing could be measured at all.
+    `problems` uses the key "file" when nothing could be measured at all. `heard` is what the recogniser understood.
     """
 
     name: str
     scores: dict[str, float] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    heard: str | None = None
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is measured: METRICS against the reference, DNSMOS, the words that `recogniser` (KIND[:SIZE]) hears."""
+
+    intrusive: bool = True
+    dnsmos: bool = False
+    recogniser: str = ""
+
+    def require_extras(self) -> None:
+        """Raise SemambaError now, not after an hour, when a library or a recogniser's weights are missing."""
+        if self.intrusive:
+            intrusive.require_extra()
+        if self.dnsmos:
+            dnsmos.require_extra()
+        if self.recogniser:
+            open_recogniser(self.recogniser)
 
 
 @dataclass(frozen=True)
@@ -111,11 +132,7 @@ def prepare(clean: Source, enhanced: Source, preparation: Preparation = Preparat
     if first.size != second.size and (preparation.trim or abs(first.size - second.size) <= 1):
         size = min(first.size, second.size)
         first, second = first[:size], second[:size]
-    if preparation.pcs and second.size and np.isfinite(second).all():
-        from semamba import pcs
-
-        second = pcs.stretch(second)
-    return first, second
+    return first, _stretched(second, preparation)
 
 
 def evaluate_pairs(
@@ -123,6 +140,7 @@ def evaluate_pairs(
     jobs: int = 0,
     preparation: Preparation = Preparation(),
     on_result: Callable[[Scored], None] | None = None,
+    measures: Measures = Measures(),
 ) -> list[Scored]:
     """Score every pair, in the order given; a pair that fails becomes a `Scored` that says why.
 
@@ -130,10 +148,10 @@ def evaluate_pairs(
     that sets `jobs` needs the usual `if __name__ == "__main__":`. `pairs` may be a generator: it is read only
     as fast as results arrive. `on_result` is called as each result arrives, in any order.
     """
-    intrusive.require_extra()
-    work = partial(_score_pair, preparation=preparation)
+    measures.require_extras()
+    work = partial(_score_pair, preparation=preparation, measures=measures)
     if jobs:
-        results = map_isolated(work, pairs, jobs, partial(_without_pesq, preparation=preparation))
+        results = map_isolated(work, pairs, jobs, partial(work, skip_pesq=CRASHED))
     else:
         results = ((index, work(pair)) for index, pair in enumerate(pairs))
     scored: dict[int, Scored] = {}
@@ -145,15 +163,18 @@ def evaluate_pairs(
 
 
 def evaluate_enhancer(
-    files: Iterable[tuple[str, Path, Path]],
+    files: Iterable[tuple[str, Path | None, Path]],
     enhance: Callable[[Wave, int], Wave],
     jobs: int = 0,
     preparation: Preparation = Preparation(),
     on_result: Callable[[Scored], None] | None = None,
+    measures: Measures = Measures(),
+    write: Callable[[str, Wave, int], None] | None = None,
 ) -> list[Scored]:
     """Score what `enhance(samples (n,), rate)` makes of the noisy file of each (name, clean file, noisy file).
 
     Files are enhanced here, one after the other at their own rate, while `jobs` processes score those that are ready.
+    `write(name, samples, rate)` is called with each.
     """
     files = list(files)
     failed: list[Scored] = []
@@ -162,28 +183,48 @@ def evaluate_enhancer(
         for name, clean, noisy in files:
             try:
                 wave, rate = _samples(noisy, "noisy")
-                yield Pair(name, clean, (enhance(wave, rate), rate))
+                better = enhance(wave, rate)
+                if write is not None:
+                    write(name, better, rate)
+                yield Pair(name, clean, (better, rate))
             except SemambaError as error:
                 failed.append(Scored(name, problems={"file": str(error)}))
                 if on_result is not None:
                     on_result(failed[-1])
 
-    scored = {result.name: result for result in evaluate_pairs(enhanced(), jobs, preparation, on_result)}
+    scored = {result.name: result for result in evaluate_pairs(enhanced(), jobs, preparation, on_result, measures)}
     scored |= {result.name: result for result in failed}
     return [scored[name] for name, _, _ in files]
 
 
-def _score_pair(pair: Pair, preparation: Preparation, skip_pesq: str = "") -> Scored:
+def _score_pair(pair: Pair, preparation: Preparation, measures: Measures, skip_pesq: str = "") -> Scored:
     try:
-        return Scored(pair.name, *measure(*prepare(pair.clean, pair.enhanced, preparation), skip_pesq))
+        if pair.clean is None:
+            clean, enhanced = None, _stretched(_at_16k(*_samples(pair.enhanced, "enhanced")), preparation)
+        else:
+            clean, enhanced = prepare(pair.clean, pair.enhanced, preparation)
+        scores, problems = ({}, {}) if clean is None or not measures.intrusive else measure(clean, enhanced, skip_pesq)
+        if measures.dnsmos:
+            try:
+                scores |= dnsmos.rate(enhanced)
+            except intrusive.MetricError as error:
+                problems |= dict.fromkeys(dnsmos.RATINGS, str(error))
+        heard = None
+        if measures.recogniser and enhanced.size and np.isfinite(enhanced).all():
+            heard = open_recogniser(measures.recogniser).transcribe(np.asarray(enhanced, np.float32))
+        return Scored(pair.name, scores, problems, heard)
     except SemambaError as error:
         return Scored(pair.name, problems={"file": str(error)})
     except MemoryError:
         return Scored(pair.name, problems={"file": "too long for the memory of this machine: cut it into pieces"})
 
 
-def _without_pesq(pair: Pair, preparation: Preparation) -> Scored:
-    return _score_pair(pair, preparation, skip_pesq="PESQ failed: its program crashed on this pair")
+def _stretched(wave: Wave, preparation: Preparation) -> Wave:
+    if not preparation.pcs or not wave.size or not np.isfinite(wave).all():
+        return wave
+    from semamba import pcs
+
+    return pcs.stretch(wave)
 
 
 def _samples(source: Source, role: str) -> tuple[Wave, int]:

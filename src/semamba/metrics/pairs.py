@@ -43,6 +43,18 @@ def find_pairs(clean: Path, other: Path) -> tuple[list[tuple[str, Path, Path]], 
     return pairs, unpaired
 
 
+def find_files(source: Path) -> list[tuple[str, Path]]:
+    """(relative name, path) of every audio file below a folder, or of one file. Raises SemambaError on none."""
+    if not source.exists():
+        raise SemambaError(f"{source}: no such file or folder")
+    if not source.is_dir():
+        return [(source.name, source)]
+    found = sorted(path for paths in _by_stem(source).values() for path in paths)
+    if not found:
+        raise SemambaError(f"{source}: no audio files here")
+    return [(str(path.relative_to(source)), path) for path in found]
+
+
 def _by_stem(folder: Path) -> defaultdict[Path, list[Path]]:
     """Audio files of a folder by relative path without suffix; hidden files are skipped."""
     found: defaultdict[Path, list[Path]] = defaultdict(list)

@@ -6,14 +6,17 @@ Intervals are Student-t over files: mean +- t * s / sqrt(n).
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import math
 import os
+import platform
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -21,11 +24,14 @@ from typing import Any
 import numpy as np
 
 from semamba.errors import SemambaError
-from semamba.metrics.evaluate import METRICS, Scored
+from semamba.metrics.evaluate import Scored
+from semamba.metrics.wer import Recognition
 
+FORMAT = "semamba-evaluation 1"
 INTERVAL = "95%, Student t over files"
 LABELS = {"pesq": "PESQ-WB", "csig": "CSIG", "cbak": "CBAK", "covl": "COVL", "segsnr": "SegSNR [dB]", "stoi": "STOI",
-          "estoi": "ESTOI", "si_sdr": "SI-SDR [dB]"}  # fmt: skip
+          "estoi": "ESTOI", "si_sdr": "SI-SDR [dB]", "dnsmos_sig": "DNSMOS SIG", "dnsmos_bak": "DNSMOS BAK",
+          "dnsmos_ovrl": "DNSMOS OVRL", "dnsmos_p808": "DNSMOS P.808"}  # fmt: skip
 DECIMALS = {"segsnr": 2, "si_sdr": 2}  # all others: 3
 
 # 97.5% points of Student's t for 1 to 30 degrees of freedom.
@@ -62,9 +68,16 @@ def estimate(values: Iterable[float]) -> Estimate:
     return Estimate(float(array.mean()), half_width, array.size)
 
 
-def summarise(scored: Sequence[Scored]) -> dict[str, Estimate]:
-    """Estimate for each of METRICS, over the files for which it is defined."""
-    return {metric: estimate(s.scores[metric] for s in scored if metric in s.scores) for metric in METRICS}
+def measured(*systems: Sequence[Scored]) -> tuple[str, ...]:
+    """The measures that were asked for, in the order of LABELS: those with a value or a reason in any file."""
+    found = {key for scored in systems for s in scored for key in (*s.scores, *s.problems)} - {"file"}
+    return tuple(metric for metric in LABELS if metric in found)
+
+
+def summarise(scored: Sequence[Scored], metrics: Sequence[str] | None = None) -> dict[str, Estimate]:
+    """Estimate for each of `metrics` (what was measured), over the files for which it is defined."""
+    names = measured(scored) if metrics is None else metrics
+    return {metric: estimate(s.scores[metric] for s in scored if metric in s.scores) for metric in names}
 
 
 def changes(before: Sequence[Scored], after: Sequence[Scored]) -> dict[str, Estimate]:
@@ -76,8 +89,42 @@ def changes(before: Sequence[Scored], after: Sequence[Scored]) -> dict[str, Esti
             for s in after
             if metric in s.scores and metric in first.get(s.name, {})
         )
-        for metric in METRICS
+        for metric in measured(before, after)
     }
+
+
+def results(
+    name: str,
+    systems: Mapping[str, Sequence[Scored]],
+    settings: Mapping[str, Any],
+    words: Mapping[str, Recognition] | None = None,
+    audio: Mapping[str, Mapping[str, str]] | None = None,
+) -> dict[str, Any]:
+    """The JSON-able record of an evaluation, from which reports are made.
+
+    `name` is that of the set; `systems` maps a label (noisy, enhanced, a model) to its scores; `words` to what was
+    recognised; `audio` a file of the set to {label: path}.
+    """
+    documents = {label: document(scored) for label, scored in systems.items()}
+    for label, found in (words or {}).items():
+        documents[label]["words"] = found.document()
+    return {
+        "format": FORMAT,
+        "set": name,
+        "settings": dict(settings),
+        "versions": versions(),
+        "systems": documents,
+        "audio": {file: dict(paths) for file, paths in (audio or {}).items()},
+    }
+
+
+def versions() -> dict[str, str]:
+    """What the scores may depend on: versions of Python, this package and the libraries that measure."""
+    found = {"python": platform.python_version()}
+    for package in ("semamba", "numpy", "torch", "pesq", "pystoi", "jiwer", "onnxruntime", "speechmos"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def document(scored: Sequence[Scored]) -> dict[str, Any]:
@@ -103,20 +150,31 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     _replace(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_csv(path: Path, columns: dict[str, Sequence[Scored]]) -> None:
-    """One line a file, reasons last. `columns` maps a prefix of the metric names ("" or "noisy_") to results."""
+def write_csv(
+    path: Path, columns: Mapping[str, Sequence[Scored]], words: Mapping[str, Recognition | None] | None = None
+) -> None:
+    """One line a file, reasons last. `columns` maps a prefix of the metric names ("" or "noisy_") to results.
+
+    `words` adds the word error rate of each file under the same prefixes, with what was heard.
+    """
+    recognised = {prefix: found.files for prefix, found in (words or {}).items() if found is not None}
     names = list(dict.fromkeys(s.name for scored in columns.values() for s in scored))
     found = {(prefix, s.name): s for prefix, scored in columns.items() for s in scored}
+    metrics = measured(*columns.values())
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(["file", *(prefix + metric for prefix in columns for metric in METRICS), "left_out"])
+    scores = [prefix + metric for prefix in columns for metric in metrics]
+    spoken = [prefix + key for prefix in recognised for key in ("wer", "heard")]
+    writer.writerow(["file", *scores, *spoken, "left_out"])
     for name in names:
         row: list[Any] = [name]
         reasons: list[str] = []
         for prefix in columns:
             result = found.get((prefix, name), Scored(name))
-            row += [result.scores.get(metric, "") for metric in METRICS]
+            row += [result.scores.get(metric, "") for metric in metrics]
             reasons += [f"{prefix}{metric}: {reason}" for metric, reason in result.problems.items()]
+        for files in recognised.values():
+            row += [files[name].words.rate, files[name].heard] if name in files else ["", ""]
         writer.writerow([*row, "; ".join(reasons)])
     _replace(path, text.getvalue())
 
