@@ -7,6 +7,7 @@ the others see overlapping chunks whose borders are cross-faded.
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from semamba.inference.engine import SAMPLE_RATE, Core
+from semamba.inference.graphs import Graphs
 from semamba.spectrum import Spectrum
 
 Samples = npt.NDArray[np.float32]
@@ -37,6 +39,66 @@ def make_core(model: Any, channels: int, chunk_seconds: float | None = None) -> 
     return ChunkCore(model, channels, round(seconds * SAMPLE_RATE), round(overlap * SAMPLE_RATE))
 
 
+class Runner:
+    """A model between waveforms on its device: what all cores of one model share, with the graphs of its calls.
+
+    `stream` and `whole` also say, as a tensor (), whether all is finite, so that one look at the device is enough.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._weak = ref(model)  # the registry below must not keep models alive
+        self._place = _place(model)
+        self.device = self._place[0]
+        self._spectrum = Spectrum(model.stft).to(self.device)
+        self._graphs = Graphs()
+
+    @property
+    def model(self) -> Any:
+        return self._weak()
+
+    @property
+    def moved(self) -> bool:
+        """Whether the weights have gone elsewhere since."""
+        return _place(self.model) != self._place
+
+    def run(self, function: Any, *arguments: Any) -> Any:
+        return self._graphs(function, *arguments)
+
+    def stream(
+        self, wave: Tensor, before: Tensor | None, state: Any, after: Tensor | None
+    ) -> tuple[Tensor, Tensor, Any, Tensor, Tensor]:
+        """Whole hops (C, n) and three memories -> result (C, n), the memories, finite."""
+        frames, before = self._spectrum.analyse_stream(wave, before)
+        enhanced, state = self.model(frames, state)
+        result, after = self._spectrum.synthesise_stream(enhanced, after)
+        return result, before, state, after, result.isfinite().all() & after.isfinite().all()
+
+    def whole(self, wave: Tensor) -> tuple[Tensor, Tensor]:
+        """(1, n) -> result (1, n), finite."""
+        levelled = self.model.normalise == "rms"
+        level = wave.double().square().mean().sqrt().float() if levelled else wave.new_ones(())
+        level = torch.where(level > 0, level, torch.ones_like(level))  # an energy that underflows is no level
+        enhanced, _ = self.model(self._spectrum.analyse(wave / level))
+        result = self._spectrum.synthesise(enhanced, wave.shape[1]) * level
+        return result, result.isfinite().all()
+
+
+_RUNNERS: WeakKeyDictionary[Any, Runner] = WeakKeyDictionary()
+
+
+def runner(model: Any) -> Runner:
+    """The one Runner of a model, as long as its weights stay where they are."""
+    found = _RUNNERS.get(model)
+    if found is None or found.moved:
+        found = _RUNNERS[model] = Runner(model)
+    return found
+
+
+def _place(model: Any) -> tuple[torch.device, torch.dtype, int]:
+    first = next(iter(model.parameters()), torch.empty(0))
+    return first.device, first.dtype, first.data_ptr()
+
+
 class CausalCore:
     """Whole hops go through analysis, model and synthesis; three states remember the past."""
 
@@ -44,8 +106,7 @@ class CausalCore:
 
     def __init__(self, model: Any, channels: int) -> None:
         self.replaced = 0
-        self._model, self._device = model, _device(model)
-        self._spectrum = Spectrum(model.stft).to(self._device)
+        self._model, self._runner = model, runner(model)
         self.hop = model.stft.hop_length
         hops = int(_CAUSAL_SECONDS * SAMPLE_RATE / self.hop / max(1, channels))
         self._step = max(1, hops) * self.hop
@@ -87,13 +148,12 @@ class CausalCore:
 
     @torch.inference_mode()
     def _run(self, block: Samples) -> Samples:
-        wave = torch.from_numpy(np.ascontiguousarray(block)).to(self._device)
+        wave = torch.from_numpy(np.ascontiguousarray(block)).to(self._runner.device)
         overlap = self._model.stft.overlap
         late = torch.cat([wave.new_zeros(wave.shape[0], overlap) if self._late is None else self._late, wave], dim=-1)
-        spectrum, self._before = self._spectrum.analyse_stream(wave, self._before)
-        enhanced, self._state = self._model(spectrum, self._state)
-        result, self._after = self._spectrum.synthesise_stream(enhanced, self._after)
-        if not (torch.isfinite(result).all() and torch.isfinite(self._after).all()):
+        memory = self._before, self._state, self._after
+        result, self._before, self._state, self._after, finite = self._runner.run(self._runner.stream, wave, *memory)
+        if not finite:
             # A state that holds a NaN keeps it for ever: keep this input as it is and start again.
             self.replaced += result.numel()
             result = late[:, : result.shape[1]]
@@ -112,8 +172,7 @@ class ChunkCore:
 
     def __init__(self, model: Any, channels: int, size: int, overlap: int) -> None:
         self.replaced = 0
-        self._model, self._device = model, _device(model)
-        self._spectrum = Spectrum(model.stft).to(self._device)
+        self._model, self._runner = model, runner(model)
         self._size, self._overlap, self.hop = size, overlap, size - overlap
         self._fade = ((np.arange(overlap) + 0.5) / max(1, overlap)).astype(np.float32)
         self._buffer = np.zeros((channels, 0), np.float32)
@@ -157,17 +216,9 @@ class ChunkCore:
     def _enhance(self, chunk: Samples) -> Samples:
         if not chunk.any():
             return np.zeros_like(chunk)
-        wave = torch.from_numpy(np.ascontiguousarray(chunk)).to(self._device)
-        level = wave.double().square().mean().sqrt().float() if self._model.normalise == "rms" else wave.new_ones(())
-        level = torch.where(level > 0, level, torch.ones_like(level))  # an energy that underflows is no level
-        enhanced, _ = self._model(self._spectrum.analyse(wave / level))
-        result = self._spectrum.synthesise(enhanced, wave.shape[1]) * level
-        if not torch.isfinite(result).all():
+        wave = torch.from_numpy(np.ascontiguousarray(chunk)).to(self._runner.device)
+        result, finite = self._runner.run(self._runner.whole, wave)
+        if not finite:
             self.replaced += result.numel()
             result = wave
         return result.cpu().numpy().copy()
-
-
-def _device(model: Any) -> torch.device:
-    first = next(iter(model.parameters()), None)
-    return first.device if first is not None else torch.device("cpu")
