@@ -44,9 +44,10 @@ def frequency_attention(
     if _fused(x, weights):
         return cpu_layers.frequency_layer(x.flatten(0, -3), weights, heads, eps).reshape(x.shape)
     y = F.linear(F.rms_norm(x, norm.shape, norm, eps), qkv_weight, qkv_bias)
-    q, k, v = y.unflatten(-1, (3, heads, -1)).movedim(-3, 0).transpose(-2, -3)  # (..., H, S, C / H) each
+    # One leading axis: exporters know attention of four axes only.
+    q, k, v = y.flatten(0, -3).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # (rows, H, S, C / H) each
     y = F.scaled_dot_product_attention(q, k, v).transpose(-2, -3).flatten(-2)
-    return x + F.linear(y, out_weight, out_bias)
+    return x + F.linear(y, out_weight, out_bias).reshape(x.shape)
 
 
 def _fused(x: Tensor, weights: list[Tensor]) -> bool:
