@@ -82,6 +82,12 @@ def test_a_batch_depends_on_seed_epoch_and_index_alone(bank: SpeechBank) -> None
         assert not torch.equal(first[0], other.batch(5, 4)[0])
 
 
+def test_processes_have_rows_of_their_own(bank: SpeechBank) -> None:
+    mix = MixConfig(crop_seconds=0.5)
+    parts = [DeviceMixer(bank, mix, share=(part, 2)).batch(3, 8)[0] for part in (0, 1)]
+    assert all(part.shape == (4, 8000) for part in parts) and not torch.equal(*parts)
+
+
 def test_rows_of_a_batch_differ(bank: SpeechBank) -> None:
     noisy, _ = draw(bank, MixConfig(crop_seconds=0.5), rows=16)
     assert len({tuple(row.tolist()) for row in noisy[:, :50]}) == 16

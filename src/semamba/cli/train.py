@@ -50,7 +50,7 @@ def train(
     run = Run(
         loaded,
         out or Path("runs") / loaded.name,
-        sources.open_training(loaded, manifest, cache, ranks.share),
+        sources.open_training(loaded, manifest, cache, ranks.share, ranks.device),
         sources.open_validation(loaded, manifest),
         budget=budget,
         resume=resume,

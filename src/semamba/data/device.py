@@ -51,10 +51,12 @@ class DeviceMixer:
         device: torch.device | str = "cpu",
         seed: int = 0,
         epoch: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
-        """Copies the bank to the device: two bytes a sample."""
+        """Copies the bank to the device: two bytes a sample. `share` (i, n): this is the i-th of n processes that
+        train on one batch together, and makes a batch's n-th part for itself."""
         self.bank, self.config = bank, config or MixConfig()
-        self.device, self.seed, self.epoch = torch.device(device), seed, epoch
+        self.device, self.seed, self.epoch, self.share = torch.device(device), seed, epoch, share
         self.rate = bank.sample_rate
         self.length = round(self.config.crop_seconds * self.rate)
         self.room_length = round(self.config.room_seconds * self.rate)
@@ -70,8 +72,10 @@ class DeviceMixer:
 
     @torch.no_grad()
     def batch(self, index: int, batch_size: int) -> Batch:
-        """(noisy, clean), each float32 (batch_size, L) within [-1, 1], aligned sample by sample."""
-        config, draws = self.config, Draws(self.device, self.seed, self.epoch, index)
+        """(noisy, clean), each float32 (B, L) within [-1, 1], aligned sample by sample; B is this process's share."""
+        part, parts = self.share
+        batch_size //= parts
+        config, draws = self.config, Draws(self.device, self.seed, self.epoch, index, part)
         kind = draws.host.random(batch_size)
         silent = kind < config.noise_only
         alone = ~silent & (kind < config.noise_only + config.clean_only)

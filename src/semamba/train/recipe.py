@@ -66,7 +66,8 @@ class TrainConfig:
     seed: int = 0
     ema: float = 0.999
     threads: int = 0  # of torch for one micro-batch; 0 shares the cores among the parallel ones
-    workers: int = 1  # processes that mix training pairs
+    workers: int = 1  # processes that mix training pairs on the host
+    mix_on: Literal["auto", "host", "device"] = "auto"  # auto is the device where that is a GPU
     compile: bool = False
     precision: Literal["float32", "bf16"] = "float32"  # of the model; spectra and losses stay in float32
     device: str = "auto"

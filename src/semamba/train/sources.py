@@ -6,24 +6,35 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from semamba.data.bank import SpeechBank
 from semamba.data.dataset import Batch, Pair, batches, validation_pairs
+from semamba.data.device import DeviceMixer
 from semamba.data.manifest import Manifest
 from semamba.errors import SemambaError
 from semamba.train.recipe import Recipe
 
 ENDLESS = 1 << 31  # more steps than any run takes
+CPU = torch.device("cpu")
 
 
 def open_training(
-    recipe: Recipe, manifest: Manifest, cache: Path | None = None, share: tuple[int, int] = (0, 1)
+    recipe: Recipe,
+    manifest: Manifest,
+    cache: Path | None = None,
+    share: tuple[int, int] = (0, 1),
+    device: torch.device = CPU,
 ) -> Callable[[int], Iterator[Batch]]:
     """A function from the first step to its batches and all later ones, each (noisy, clean) of shape (B, n).
 
-    `share` is (rank, ranks): of every batch only this rank's rows.
+    `share` is (rank, ranks): of every batch only this rank's rows. `device` is where the recipe may mix them.
     """
     bank = SpeechBank.load(manifest, "train", cache=cache)
     train = recipe.train
+    if train.mix_on == "device" or (train.mix_on == "auto" and device.type == "cuda"):
+        mixer = DeviceMixer(bank, recipe.mix, device, train.seed, share=share)
+        return lambda step: mixer.batches(train.batch_size, ENDLESS - step, step)
 
     def from_step(step: int) -> Iterator[Batch]:
         return batches(bank, recipe.mix, train.batch_size, ENDLESS - step, train.seed, step, train.workers, share)
