@@ -34,7 +34,10 @@ def test_commands_and_options_exist() -> None:
     assert {line.split()[1] for line in lines} == commands.keys()
     for line in lines:
         name, *words = line.split("#")[0].split()[1:]
-        known = {option for parameter in commands[name].params for option in parameter.opts}
+        command = commands[name]
+        if hasattr(command, "commands"):
+            command = command.commands[words[0]]
+        known = {option for parameter in command.params for option in parameter.opts}
         used = {word for word in words if re.match(r"-[\w-]", word)}
         assert used <= known, line
 

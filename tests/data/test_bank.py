@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from semamba.data.bank import SpeechBank, read_int16
+from semamba.data.bank import SpeechBank
 from semamba.data.manifest import Manifest
+from semamba.data.reading import read_int16
 from semamba.errors import SemambaError
 
 

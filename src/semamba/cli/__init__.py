@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from semamba import __version__
-from semamba.cli import ablate, doctor, enhance, evaluate, models, profile, serve, train
+from semamba.cli import ablate, data, doctor, enhance, evaluate, models, profile, serve, train
 from semamba.errors import SemambaError
 
 
@@ -59,6 +59,7 @@ app.command("models")(models.models)
 app.command("profile")(profile.profile)
 app.command("serve")(serve.serve)
 app.command("train")(train.train)
+app.add_typer(data.app, name="data")
 app.command("ablate")(ablate.ablate)
 app.command("convert")(models.convert)
 app.command("doctor")(doctor.doctor)

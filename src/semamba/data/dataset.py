@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from semamba.data.bank import SpeechBank, read_int16
+from semamba.data.bank import SpeechBank
 from semamba.data.manifest import Manifest, audio_files
 from semamba.data.mixing import MixConfig, Mixer, noise_gain
+from semamba.data.reading import read_int16
 from semamba.errors import SemambaError
 
 __all__ = ["Batch", "MixDataset", "Pair", "PairDataset", "SpeechBank", "batches", "validation_pairs"]

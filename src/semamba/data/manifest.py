@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from semamba.errors import SemambaError
+from semamba.files import write_atomic
 
 KINDS = ("speech", "noise", "rir", "paired_clean", "paired_noisy")
-COLUMNS = ("path", "split", "kind")  # required; `speaker`, `seconds`, `text`, `source` and `licence` may follow
+COLUMNS = ("path", "split", "kind")  # required
+OPTIONAL = ("source", "licence", "seconds", "speaker", "text")
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif"})
 
 
@@ -88,6 +91,22 @@ class Manifest:
             raise SemambaError("no folder of clean speech, noise or rooms was given")
         return cls(tuple(entries), "folders")
 
+    def write(self, path: str | Path) -> None:
+        """Write a CSV that `read` takes, with paths relative to its folder; complete or not at all."""
+        path = Path(path)
+
+        def fill(temporary: Path) -> None:
+            with temporary.open("w", newline="", encoding="utf-8") as stream:
+                rows = csv.writer(stream, lineterminator="\n")
+                rows.writerow((*COLUMNS, *OPTIONAL))
+                rows.writerows(_row(entry, path.parent) for entry in self.entries)
+
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, fill)
+        except OSError as error:
+            raise SemambaError(f"{path}: the manifest cannot be written ({error.strerror or error})") from None
+
     def select(self, split_prefix: str = "", kind: str | None = None) -> Manifest:
         """The rows whose split, or whose path as written, starts with `split_prefix`; of `kind` only, if given.
 
@@ -126,6 +145,14 @@ def audio_files(folder: str | Path) -> list[Path]:
 def _pair_key(entry: Entry) -> tuple[str, str, str]:
     # clean/ and noisy/ are sister folders: the set is what lies above them
     return (entry.split, str(entry.path.parent.parent), entry.path.stem)
+
+
+def _row(entry: Entry, folder: Path) -> tuple[str, ...]:
+    place = Path(os.path.relpath(entry.path, folder)).as_posix()
+    return (
+        *(place, entry.split, entry.kind, entry.source, entry.licence),
+        *(f"{entry.seconds:.3f}", entry.speaker, entry.text),
+    )
 
 
 def _entry(row: dict[str, str], path: Path, line: int) -> Entry:
