@@ -9,8 +9,8 @@ from pathlib import Path
 
 from semamba import audio
 from semamba.errors import SemambaError
+from semamba.inference.base import BaseEnhancer, complaints
 from semamba.inference.engine import Options
-from semamba.inference.enhance import Enhancer, complaints
 
 _BLOCK_SECONDS = 2
 
@@ -37,7 +37,7 @@ class CancelledError(Exception):
 
 
 def enhance_file(
-    enhancer: Enhancer,
+    enhancer: BaseEnhancer,
     source: str | Path,
     target: str | Path | None = None,
     options: Options | None = None,

@@ -183,7 +183,7 @@ class Production:
                 yield piece
 
     def _while_made(self, info: AudioInfo) -> Iterator[bytes]:
-        from semamba.inference.enhance import complaints
+        from semamba.inference.base import complaints
         from semamba.inference.files import CancelledError
 
         frames = info.frames or 0
