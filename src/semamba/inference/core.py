@@ -62,6 +62,8 @@ class Runner:
         return _place(self.model) != self._place
 
     def run(self, function: Any, *arguments: Any) -> Any:
+        if self.device.type == "cpu":  # no graphs there, and a hop is too short to look for them
+            return function(*arguments)
         return self._graphs(function, *arguments)
 
     def stream(
@@ -113,6 +115,7 @@ class CausalCore:
         self._waiting = np.zeros((channels, 0), np.float32)
         self._taken = self._given = 0
         self._skip = model.stft.overlap  # output that belongs to the silence before the start
+        self._late = np.zeros((channels, model.stft.overlap), np.float32)  # last input: it is as late as the output
         self._restart()
 
     def ready(self, taken: Counts) -> Counts:
@@ -120,10 +123,12 @@ class CausalCore:
 
     def push(self, block: Samples) -> Samples:
         self._taken += block.shape[1]
-        waiting = np.concatenate([self._waiting, block], axis=1)
+        waiting = np.concatenate([self._waiting, block], axis=1) if self._waiting.shape[1] else block
         whole = waiting.shape[1] // self.hop * self.hop
-        pieces = [self._run(waiting[:, i : min(i + self._step, whole)]) for i in range(0, whole, self._step)]
         self._waiting = waiting[:, whole:].copy()
+        pieces = [self._run(waiting[:, i : min(i + self._step, whole)]) for i in range(0, whole, self._step)]
+        if len(pieces) == 1:
+            return self._deliver(pieces[0])
         return self._deliver(np.concatenate(pieces, axis=1) if pieces else waiting[:, :0])
 
     def finish(self) -> Samples:
@@ -144,22 +149,22 @@ class CausalCore:
         self._before: Tensor | None = None  # tail of the analysis
         self._after: Tensor | None = None  # tail of the synthesis
         self._state: Any = None
-        self._late: Tensor | None = None  # last `overlap` input samples: the input as late as the output
 
     @torch.inference_mode()
     def _run(self, block: Samples) -> Samples:
         wave = torch.from_numpy(np.ascontiguousarray(block)).to(self._runner.device)
-        overlap = self._model.stft.overlap
-        late = torch.cat([wave.new_zeros(wave.shape[0], overlap) if self._late is None else self._late, wave], dim=-1)
         memory = self._before, self._state, self._after
-        result, self._before, self._state, self._after, finite = self._runner.run(self._runner.stream, wave, *memory)
+        output, self._before, self._state, self._after, finite = self._runner.run(self._runner.stream, wave, *memory)
+        result: Samples = output.cpu().numpy()
         if not finite:
             # A state that holds a NaN keeps it for ever: keep this input as it is and start again.
-            self.replaced += result.numel()
-            result = late[:, : result.shape[1]]
+            self.replaced += result.size
+            result = np.concatenate([self._late, block], axis=1)[:, : block.shape[1]]
             self._restart()
-        self._late = late[:, late.shape[1] - overlap :]
-        return result.cpu().numpy()
+        overlap = self._late.shape[1]
+        short = block.shape[1] < overlap
+        self._late = (np.concatenate([self._late, block], axis=1) if short else block)[:, -overlap:].copy()
+        return result
 
 
 class ChunkCore:

@@ -88,10 +88,11 @@ class Engine:
         self._up = StreamResampler(channels, SAMPLE_RATE, sample_rate)
         self._stretch = LevelledStretcher(channels) if options.pcs else None
         wide = sample_rate > SAMPLE_RATE
-        # The noisy signal below 8 kHz back at its own rate: what it lacks is the treble.
-        self._up_noisy = StreamResampler(channels, SAMPLE_RATE, sample_rate) if wide else None
         self._track = GainTrack(channels) if wide and options.bandwidth == "full" else None
         self._curve = GainCurve(channels, sample_rate)
+        self._blend = self._wet < 1 or self._track is not None  # the input is part of the output
+        # The noisy signal below 8 kHz back at its own rate: what it lacks is the treble.
+        self._up_noisy = StreamResampler(channels, SAMPLE_RATE, sample_rate) if wide and self._blend else None
         nothing = np.zeros((channels, 0), np.float32)
         self._input = self._noisy = self._low = self._enhanced = nothing  # waiting for their partners
         self._taken = 0
@@ -133,7 +134,8 @@ class Engine:
             self.invalid += int(finite.size - np.count_nonzero(finite))
             block = np.where(finite, block, np.float32(0))
         self._taken += block.shape[1]
-        self._input = np.concatenate([self._input, block], axis=1)
+        if self._blend:
+            self._input = np.concatenate([self._input, block], axis=1)
         low = self._down.push(block)
         self._model(low)
         return self._mix()
@@ -172,6 +174,9 @@ class Engine:
 
     def _mix(self) -> Samples:
         """Combine as many samples as all partners have."""
+        if not self._blend:
+            done, self._enhanced = self._enhanced, self._enhanced[:, :0]
+            return done
         count = min(self._enhanced.shape[1], self._input.shape[1])
         if self._up_noisy is not None:
             count = min(count, self._low.shape[1])
@@ -188,6 +193,8 @@ class Engine:
 
 
 def _append(first: Samples, second: Samples) -> Samples:
+    if not first.shape[1]:
+        return second
     return np.concatenate([first, second], axis=1) if second.shape[1] else first
 
 

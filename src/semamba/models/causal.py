@@ -141,6 +141,9 @@ class CausalModel(nn.Module):
         parts: list[Tensor] = []
         if not size.shape[1]:
             return size, state
+        if size.shape[1] == 1:  # a stream: the step itself is less work than its matrix
+            state = values[..., 0] + self.decay * state
+            return (state[:, :1] / state[:, 1:]).clamp(min=_LEVEL_FLOOR), state
         for chunk in values.split(256, dim=-1):  # the recurrence as one small triangular matrix per chunk
             steps = torch.arange(chunk.shape[-1], device=chunk.device)
             lag = steps[:, None] - steps[None, :]
