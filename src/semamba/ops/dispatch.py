@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from semamba.ops import cpu, gpu, reference
+from semamba.ops import cpu, gpu, graph, reference
 
-Backend = Literal["reference", "cpu", "triton"]
+Backend = Literal["reference", "cpu", "triton", "graph"]
 _forced: Backend | None = None
 # Above this many channels a fused row leaves the first-level cache and the BLAS library is faster.
 FUSED_CHANNELS = 128
@@ -37,7 +37,7 @@ def fused_backend(x: Tensor, weights: Iterable[Tensor]) -> Backend:
 
 @contextmanager
 def using(backend: Backend) -> Iterator[None]:
-    """Force one kernel inside a `with` block, for tests and benchmarks.
+    """Force one kernel inside a `with` block, for tests, benchmarks, and for exporters ("graph").
 
     "triton" takes CPU tensors when TRITON_INTERPRET=1 was set before its first use. Raises RuntimeError without triton.
     """
@@ -77,6 +77,8 @@ def selective_scan(
     backend = backend_for(u)
     if backend == "triton":
         return gpu.selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse)
+    if backend == "graph":
+        return graph.selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse)
     if backend == "reference":
         return reference.selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse)
     inputs = (u, delta, A, B, C, D, z, delta_bias, initial_state)
