@@ -6,13 +6,14 @@ Command modules import torch and other heavy libraries inside their functions, s
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from semamba import __version__
-from semamba.cli import ablate, data, doctor, enhance, evaluate, models, profile, serve, train
+from semamba.cli import ablate, benchmark, data, doctor, enhance, evaluate, models, profile, serve, train
 from semamba.errors import SemambaError
 
 
@@ -55,6 +56,7 @@ def semamba(
 
 app.command("enhance")(enhance.enhance)
 app.command("evaluate")(evaluate.evaluate)
+app.command("benchmark")(benchmark.benchmark)
 app.command("models")(models.models)
 app.command("profile")(profile.profile)
 app.command("serve")(serve.serve)
@@ -65,6 +67,12 @@ app.command("convert")(models.convert)
 app.command("doctor")(doctor.doctor)
 
 
+def _show_warning(message: Any, *_: Any, **__: Any) -> None:
+    """One line for a person, without the place in the sources."""
+    typer.secho(f"warning: {message}", fg="yellow", err=True)
+
+
 def main() -> None:
     """Entry point of the `semamba` script."""
+    warnings.showwarning = _show_warning
     app(prog_name="semamba")

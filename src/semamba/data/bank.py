@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -13,18 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from semamba.data.manifest import Entry, Manifest
+from semamba.data.manifest import KINDS, PAIRED, Entry, Manifest
 from semamba.data.reading import read_int16
 from semamba.errors import SemambaError
 
 FRAME_SECONDS = 0.01
 ACTIVE_BELOW_DB = 25.0  # a frame speaks when it is at most this far below the loud frames of its file
 _FADE = 80  # samples faded at both ends of a file, so that neighbours of one voice join without a click
+_READERS = 4  # files decoded at a time
+
+Piece = tuple[Entry, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Track:
-    """Samples `start:stop` of the bank: one file, or for speech one file of `voice`."""
+    """Samples `start:stop` of the bank: one file; `voice` is whose speech it is, or the pair that it belongs to."""
 
     kind: str
     name: str
@@ -39,6 +43,7 @@ class SpeechBank:
     audio: int16 (samples,), files one after another, the files of one voice adjacent.
     voices: name -> (start, stop), the stretch of `audio` that one voice fills.
     noises, rirs: (start, stop) of every file.
+    pairs: (start of the clean side, start of the noisy side, samples) of every recorded pair.
     """
 
     def __init__(self, audio: np.ndarray, tracks: Iterable[Track], sample_rate: int = 16000) -> None:
@@ -51,24 +56,24 @@ class SpeechBank:
                 self.voices[track.voice] = (start, track.stop)
         self.noises = [(track.start, track.stop) for track in self.tracks if track.kind == "noise"]
         self.rirs = [(track.start, track.stop) for track in self.tracks if track.kind == "rir"]
+        self.pairs = _match(self.tracks, self.frame)
         self._active = self._count_active()
 
     @classmethod
     def load(
         cls, manifest: Manifest, split: str = "train", sample_rate: int = 16000, cache: str | Path | None = None
     ) -> SpeechBank:
-        """Read every speech, noise and rir file of the split (mono, `sample_rate`).
+        """Read every speech, noise and rir file and every recorded pair of the split (mono, `sample_rate`).
 
         A file that cannot be read is named in a warning and left out. With `cache` (a folder), the
         array is kept there and memory-mapped by later calls while the files stay as they are.
-        Raises SemambaError when no speech is left.
+        Raises SemambaError when neither speech nor a pair is left.
         """
-        entries = [entry for entry in manifest.select(split) if entry.kind in ("speech", "noise", "rir")]
-        entries.sort(key=lambda entry: (entry.kind, _voice(entry) if entry.kind == "speech" else ""))
+        entries = _usable(manifest, split)
         if cache is not None:
             return cls._cached(entries, sample_rate, Path(cache), manifest.origin, split)
-        audio, tracks = _read_all(entries, sample_rate)
-        _require_speech(tracks, manifest.origin, split)
+        audio, tracks = assemble(read_files(entries, sample_rate))
+        _require_voices(tracks, manifest.origin, split)
         return cls(audio, tracks, sample_rate)
 
     @classmethod
@@ -77,8 +82,8 @@ class SpeechBank:
         array, index = folder / f"bank-{key}.npy", folder / f"bank-{key}.json"
         if not index.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            audio, tracks = _read_all(entries, sample_rate)
-            _require_speech(tracks, origin, split)
+            audio, tracks = assemble(read_files(entries, sample_rate))
+            _require_voices(tracks, origin, split)
             scratch = folder / f"bank-{key}.{os.getpid()}.tmp"
             with scratch.open("wb") as stream:
                 np.save(stream, audio)
@@ -91,7 +96,7 @@ class SpeechBank:
     @property
     def seconds(self) -> dict[str, float]:
         """Seconds of audio by kind."""
-        totals = {"speech": 0.0, "noise": 0.0, "rir": 0.0}
+        totals = dict.fromkeys(KINDS, 0.0)
         for track in self.tracks:
             totals[track.kind] += (track.stop - track.start) / self.sample_rate
         return totals
@@ -106,30 +111,46 @@ class SpeechBank:
         count = np.zeros(len(self.audio) // self.frame + 1, np.int32)
         for track in self.tracks:
             first, last = -(-track.start // self.frame), track.stop // self.frame
-            if track.kind == "speech" and last > first:
+            if track.kind in ("speech", "paired_clean") and last > first:
                 frames = self.audio[first * self.frame : last * self.frame].reshape(-1, self.frame)
                 power = np.square(frames, dtype=np.float32).mean(axis=1)
                 count[first + 1 : last + 1] = power > np.percentile(power, 95) * 10 ** (-ACTIVE_BELOW_DB / 10)
         return np.cumsum(count, dtype=np.int32)
 
 
-def _read_all(entries: list[Entry], sample_rate: int) -> tuple[np.ndarray, list[Track]]:
-    pieces: list[np.ndarray] = []
+def read_files(entries: Iterable[Entry], sample_rate: int) -> Iterator[Piece]:
+    """Every readable file with its samples, in order; the others are named in warnings."""
+
+    def read(entry: Entry) -> tuple[Entry, np.ndarray | None, str]:
+        try:
+            return entry, read_int16(entry.path, sample_rate, first_channel=entry.kind == "rir"), ""
+        except SemambaError as error:
+            return entry, None, str(error)
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        for entry, samples, problem in pool.map(read, entries):
+            if samples is None:
+                warnings.warn(f"{problem}; left out", stacklevel=2)
+            else:
+                yield entry, samples
+
+
+def assemble(pieces: Iterable[Piece]) -> tuple[np.ndarray, list[Track]]:
+    """One array of all samples, kind by kind and voice by voice, and what lies where."""
+    ordered = sorted(pieces, key=lambda piece: (piece[0].kind, _voice(piece[0]) if piece[0].kind == "speech" else ""))
+    audio = np.empty(sum(len(samples) for _, samples in ordered), np.int16)
     tracks: list[Track] = []
     position = 0
-    for entry in entries:
-        try:
-            piece = read_int16(entry.path, sample_rate)
-        except SemambaError as error:
-            warnings.warn(f"{error}; left out", stacklevel=2)
-            continue
-        if entry.kind == "speech" and len(piece) > 2 * _FADE:
-            piece = _fade_ends(piece)
-        voice = _voice(entry) if entry.kind == "speech" else ""
-        tracks.append(Track(entry.kind, str(entry.path), voice, position, position + len(piece)))
-        pieces.append(piece)
-        position += len(piece)
-    return (np.concatenate(pieces) if pieces else np.zeros(0, np.int16)), tracks
+    ordered.reverse()
+    while ordered:  # taken one by one, so that the pieces and the array are not in memory twice
+        entry, samples = ordered.pop()
+        if entry.kind == "speech" and len(samples) > 2 * _FADE:
+            samples = _fade_ends(samples)
+        stop = position + len(samples)
+        audio[position:stop] = samples
+        tracks.append(Track(entry.kind, str(entry.path), _voice(entry), position, stop))
+        position = stop
+    return audio, tracks
 
 
 def _fade_ends(piece: np.ndarray) -> np.ndarray:
@@ -141,12 +162,45 @@ def _fade_ends(piece: np.ndarray) -> np.ndarray:
 
 
 def _voice(entry: Entry) -> str:
-    return entry.speaker or entry.path.parent.name
+    """What the tracks of an entry have in common: a speaker, or a pair."""
+    if entry.kind in PAIRED:
+        return " ".join(entry.pair_key)
+    return (entry.speaker or entry.path.parent.name) if entry.kind == "speech" else ""
 
 
-def _require_speech(tracks: list[Track], origin: str, split: str) -> None:
-    if not any(track.kind == "speech" for track in tracks):
-        raise SemambaError(f"{origin}: no readable speech in split '{split}'; check the split and kind columns")
+def _usable(manifest: Manifest, split: str) -> list[Entry]:
+    """Rows of the split that belong into a bank; half a pair is named in a warning and left out."""
+    pairs, alone = manifest.partners(split)
+    for entry in alone:
+        warnings.warn(f"{entry.path} ({entry.kind}) has no partner of the same name; left out", stacklevel=3)
+    rows = [entry for entry in manifest.select(split) if entry.kind in ("speech", "noise", "rir")]
+    return rows + [entry for pair in pairs for entry in pair]
+
+
+def _match(tracks: Iterable[Track], tolerance: int) -> list[tuple[int, int, int]]:
+    sides: dict[str, dict[str, Track]] = {kind: {} for kind in PAIRED}
+    for track in tracks:
+        if track.kind in sides:
+            sides[track.kind][track.voice] = track
+    pairs = []
+    for key, clean in sides["paired_clean"].items():
+        noisy = sides["paired_noisy"].get(key)
+        if noisy is None:
+            continue  # it could not be read, which was said
+        sizes = (clean.stop - clean.start, noisy.stop - noisy.start)
+        if abs(sizes[0] - sizes[1]) > tolerance:
+            lengths = f"{sizes[1]} samples, but its clean partner has {sizes[0]}"
+            warnings.warn(f"{noisy.name}: {lengths}; left out", stacklevel=3)
+        else:
+            pairs.append((clean.start, noisy.start, min(sizes)))
+    return pairs
+
+
+def _require_voices(tracks: list[Track], origin: str, split: str) -> None:
+    if not any(track.kind in ("speech", "paired_noisy") for track in tracks):
+        raise SemambaError(
+            f"{origin}: no readable speech or pairs in split '{split}'; check the split and kind columns"
+        )
 
 
 def _fingerprint(entries: list[Entry], sample_rate: int) -> str:

@@ -20,6 +20,7 @@ from semamba.data.bank import SpeechBank
 from semamba.data.manifest import Manifest, audio_files
 from semamba.data.mixing import MixConfig, Mixer, noise_gain
 from semamba.data.reading import read_int16
+from semamba.data.recorded import RecordedPairs
 from semamba.errors import SemambaError
 
 __all__ = ["Batch", "MixDataset", "Pair", "PairDataset", "SpeechBank", "batches", "validation_pairs"]
@@ -37,7 +38,7 @@ class Pair:
 
 
 class MixDataset(Dataset[Batch]):
-    """Endless random mixtures; item `index` is determined by (seed, epoch, index).
+    """Endless random mixtures and recorded pairs; item `index` is determined by (seed, epoch, index).
 
     `share` is (i, n): of every batch only the rows of the i-th of n equal parts are made, for n processes that train
     on one batch together.
@@ -53,13 +54,17 @@ class MixDataset(Dataset[Batch]):
         share: tuple[int, int] = (0, 1),
     ) -> None:
         self.mixer, self.seed, self.epoch, self.length, self.share = Mixer(bank, config), seed, epoch, length, share
+        self.recorded = RecordedPairs(bank, self.mixer.config)
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Batch:
         """(noisy, clean), each (n,)."""
-        noisy, clean = self.mixer.sample(np.random.default_rng([self.seed, self.epoch, index]))
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        # no number is drawn where there are no pairs, so that such runs stay what they were
+        paired = self.recorded.share > 0 and rng.random() < self.recorded.share
+        noisy, clean = (self.recorded if paired else self.mixer).sample(rng)
         return torch.from_numpy(noisy), torch.from_numpy(clean)
 
     def batch(self, index: int, batch_size: int) -> Batch:

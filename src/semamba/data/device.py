@@ -22,6 +22,7 @@ from semamba.data.device_noise import from_db, rms
 from semamba.data.device_rooms import reverberate, simulate
 from semamba.data.draws import Draws
 from semamba.data.mixing import INT16, PEAK, QUIET_DB, MixConfig
+from semamba.data.recorded import RecordedPairs
 
 Batch = tuple[Tensor, Tensor]
 SPEEDS = 8  # different speeds in one batch
@@ -61,6 +62,7 @@ class DeviceMixer:
         self.length = round(self.config.crop_seconds * self.rate)
         self.room_length = round(self.config.room_seconds * self.rate)
         self._audio = torch.from_numpy(np.array(bank.audio)).to(self.device)
+        self.recorded = RecordedPairs(bank, self.config)
         self._voices = np.array(list(bank.voices.values()))
         self._noises = np.array(bank.noises).reshape(-1, 2)
         recorded = [rooms.prepare(bank.audio[a:b] * INT16, self.room_length) for a, b in bank.rirs]
@@ -75,7 +77,23 @@ class DeviceMixer:
         """(noisy, clean), each float32 (B, L) within [-1, 1], aligned sample by sample; B is this process's share."""
         part, parts = self.share
         batch_size //= parts
-        config, draws = self.config, Draws(self.device, self.seed, self.epoch, index, part)
+        draws = Draws(self.device, self.seed, self.epoch, index, part)
+        if not self.recorded.share:
+            return self._mix(draws, batch_size)
+        chosen = draws.chance(self.recorded.share, batch_size)
+        pairs = [self.recorded.sample(draws.host) for _ in range(int(chosen.sum()))]
+        sides = [torch.empty(batch_size, self.length, device=self.device) for _ in ("noisy", "clean")]
+        if pairs:
+            for side, waves in zip(sides, zip(*pairs, strict=True), strict=True):
+                side[draws.rows(chosen)] = draws.send(np.stack(waves))
+        if not chosen.all():
+            for side, mixed in zip(sides, self._mix(draws, int((~chosen).sum())), strict=True):
+                side[draws.rows(~chosen)] = mixed
+        return sides[0], sides[1]
+
+    def _mix(self, draws: Draws, batch_size: int) -> Batch:
+        """(noisy, clean), each (B, L), by the rules of the config."""
+        config = self.config
         kind = draws.host.random(batch_size)
         silent = kind < config.noise_only
         alone = ~silent & (kind < config.noise_only + config.clean_only)

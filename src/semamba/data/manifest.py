@@ -11,7 +11,8 @@ from pathlib import Path
 from semamba.errors import SemambaError
 from semamba.files import write_atomic
 
-KINDS = ("speech", "noise", "rir", "paired_clean", "paired_noisy")
+PAIRED = ("paired_clean", "paired_noisy")
+KINDS = ("speech", "noise", "rir", *PAIRED)
 COLUMNS = ("path", "split", "kind")  # required
 OPTIONAL = ("source", "licence", "seconds", "speaker", "text")
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif"})
@@ -30,6 +31,11 @@ class Entry:
     source: str = ""
     licence: str = ""
     name: str = ""  # the path as the manifest writes it
+
+    @property
+    def pair_key(self) -> tuple[str, str, str]:
+        """Equal for the two sides of a pair: clean/ and noisy/ are sister folders, the set is what lies above them."""
+        return (self.split, str(self.path.parent.parent), self.path.stem)
 
 
 @dataclass(frozen=True)
@@ -122,13 +128,17 @@ class Manifest:
 
     def pairs(self, split_prefix: str = "") -> list[tuple[Entry, Entry]]:
         """(clean, noisy) rows that share split, set and file name; raises SemambaError on a file without partner."""
-        clean = {_pair_key(entry): entry for entry in self.select(split_prefix, "paired_clean")}
-        noisy = {_pair_key(entry): entry for entry in self.select(split_prefix, "paired_noisy")}
-        alone = sorted(set(clean) ^ set(noisy))
+        pairs, alone = self.partners(split_prefix)
         if alone:
-            entry = clean.get(alone[0]) or noisy[alone[0]]
-            raise SemambaError(f"{self.origin}: {entry.path} ({entry.kind}) has no partner of the same name")
-        return [(clean[key], noisy[key]) for key in sorted(clean)]
+            raise SemambaError(f"{self.origin}: {alone[0].path} ({alone[0].kind}) has no partner of the same name")
+        return pairs
+
+    def partners(self, split_prefix: str = "") -> tuple[list[tuple[Entry, Entry]], list[Entry]]:
+        """The same pairs, and the rows without partner."""
+        clean = {entry.pair_key: entry for entry in self.select(split_prefix, "paired_clean")}
+        noisy = {entry.pair_key: entry for entry in self.select(split_prefix, "paired_noisy")}
+        alone = [clean.get(key) or noisy[key] for key in sorted(clean.keys() ^ noisy.keys())]
+        return [(clean[key], noisy[key]) for key in sorted(clean.keys() & noisy.keys())], alone
 
 
 def audio_files(folder: str | Path) -> list[Path]:
@@ -140,11 +150,6 @@ def audio_files(folder: str | Path) -> list[Path]:
     if not files:
         raise SemambaError(f"{folder}: no audio files ({', '.join(sorted(EXTENSIONS))}) in this folder")
     return files
-
-
-def _pair_key(entry: Entry) -> tuple[str, str, str]:
-    # clean/ and noisy/ are sister folders: the set is what lies above them
-    return (entry.split, str(entry.path.parent.parent), entry.path.stem)
 
 
 def _row(entry: Entry, folder: Path) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ The clean target goes through everything but the late room, the noise and clippi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -21,6 +22,7 @@ PEAK = 0.99
 PROBABILITIES = (
     *("clean_only", "noise_only", "late_start", "babble", "rule_noise", "speech_shaped", "second_noise", "wander"),
     *("speech_equaliser", "noise_equaliser", "room", "simulated_room", "band_limit", "clipping", "gaps", "companding"),
+    "paired_remix",
 )
 QUIET_DB = 30.0  # frames this far below the loudest do not count as active
 
@@ -56,9 +58,12 @@ class MixConfig:
     clipping: float = 0.03
     gaps: float = 0.02  # lost packets, silent in mixture and target
     companding: float = 0.02  # mu-law of 8 bits, as on the telephone
+    paired: float | Literal["auto"] = "auto"  # share of recorded pairs; auto goes by seconds of them and of speech
+    paired_remix: float = 0.0  # of the recorded pairs, those that get the (additive) noise of another
+    paired_gain_db: tuple[float, float] = (0.0, 0.0)  # on both sides of a recorded pair
 
     def __post_init__(self) -> None:
-        for name in ("snr_db", "level_dbfs", "speech_speed", "noise_speed", "band_limit_hz"):
+        for name in ("snr_db", "level_dbfs", "speech_speed", "noise_speed", "band_limit_hz", "paired_gain_db"):
             low, high = getattr(self, name)
             if not low <= high:
                 raise SemambaError(f"mixing: {name} is ({low}, {high}); the first value must not exceed the second")
@@ -67,6 +72,8 @@ class MixConfig:
         for name in PROBABILITIES:
             if not 0 <= getattr(self, name) <= 1:
                 raise SemambaError(f"mixing: {name} is {getattr(self, name)}; a probability lies in 0..1")
+        if self.paired != "auto" and not 0 <= self.paired <= 1:
+            raise SemambaError(f"mixing: paired is {self.paired}; it is auto, or a share in 0..1")
         if min(*self.speech_speed, *self.noise_speed, self.early_seconds, self.room_seconds) <= 0:
             raise SemambaError("mixing: speeds, early_seconds and room_seconds must be positive")
 
