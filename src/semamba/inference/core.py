@@ -1,7 +1,6 @@
-"""Any model as a bounded-memory stage at 16 kHz: samples in, as many samples out, later.
+"""Any PyTorch model as a stage with bounded memory (see `stages`), and the calls that a GPU replays.
 
-Letters: C channels (run as a batch), n samples, T frames, F bins. Causal models carry their state from block to block;
-the others see overlapping chunks whose borders are cross-faded.
+Letters: C channels (run as a batch), n samples, T frames, F bins.
 """
 
 from __future__ import annotations
@@ -14,19 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from semamba.inference.engine import SAMPLE_RATE, Core
+from semamba.inference.engine import Core
 from semamba.inference.graphs import Graphs
+from semamba.inference.stages import CausalStage, ChunkStage, chunk_sizes
 from semamba.spectrum import Spectrum
 
 Samples = npt.NDArray[np.float32]
-Counts = npt.NDArray[np.int64]
-
-# Seconds of one channel that a model that needs the future sees at once. The convolutions of the advanced codec hold
-# hundreds of channels for every bin and frame; 10 s of them would not fit into the memory of a small machine.
-CHUNK_SECONDS = {"advanced": 3.0}
-DEFAULT_CHUNK_SECONDS = 10.0
-OVERLAP_SECONDS = 1.0
-_CAUSAL_SECONDS = 4.0  # of all channels together in one call of a causal model
 
 
 def make_core(model: Any, channels: int, chunk_seconds: float | None = None) -> Core:
@@ -34,9 +26,7 @@ def make_core(model: Any, channels: int, chunk_seconds: float | None = None) -> 
     stft = model.stft
     if model.causal and stft.framing == "causal":
         return CausalCore(model, channels)
-    seconds = chunk_seconds or CHUNK_SECONDS.get(model.config.kind, DEFAULT_CHUNK_SECONDS)
-    overlap = min(OVERLAP_SECONDS, seconds / 4)
-    return ChunkCore(model, channels, round(seconds * SAMPLE_RATE), round(overlap * SAMPLE_RATE))
+    return ChunkCore(model, channels, *chunk_sizes(model.config.kind, chunk_seconds))
 
 
 class Runner:
@@ -62,8 +52,6 @@ class Runner:
         return _place(self.model) != self._place
 
     def run(self, function: Any, *arguments: Any) -> Any:
-        if self.device.type == "cpu":  # no graphs there, and a hop is too short to look for them
-            return function(*arguments)
         return self._graphs(function, *arguments)
 
     def stream(
@@ -101,129 +89,30 @@ def _place(model: Any) -> tuple[torch.device, torch.dtype, int]:
     return first.device, first.dtype, first.data_ptr()
 
 
-class CausalCore:
-    """Whole hops go through analysis, model and synthesis; three states remember the past."""
-
-    causal = True
+class CausalCore(CausalStage):
+    """A causal model; its memory is the tail of the analysis, the model's state, the tail of the synthesis."""
 
     def __init__(self, model: Any, channels: int) -> None:
-        self.replaced = 0
+        super().__init__(channels, model.stft.hop_length, model.stft.overlap)
         self._model, self._runner = model, runner(model)
-        self.hop = model.stft.hop_length
-        hops = int(_CAUSAL_SECONDS * SAMPLE_RATE / self.hop / max(1, channels))
-        self._step = max(1, hops) * self.hop
-        self._waiting = np.zeros((channels, 0), np.float32)
-        self._taken = self._given = 0
-        self._skip = model.stft.overlap  # output that belongs to the silence before the start
-        self._late = np.zeros((channels, model.stft.overlap), np.float32)  # last input: it is as late as the output
-        self._restart()
-
-    def ready(self, taken: Counts) -> Counts:
-        return np.maximum(0, taken // self.hop * self.hop - self._model.stft.overlap)
-
-    def push(self, block: Samples) -> Samples:
-        self._taken += block.shape[1]
-        waiting = np.concatenate([self._waiting, block], axis=1) if self._waiting.shape[1] else block
-        whole = waiting.shape[1] // self.hop * self.hop
-        self._waiting = waiting[:, whole:].copy()
-        pieces = [self._run(waiting[:, i : min(i + self._step, whole)]) for i in range(0, whole, self._step)]
-        if len(pieces) == 1:
-            return self._deliver(pieces[0])
-        return self._deliver(np.concatenate(pieces, axis=1) if pieces else waiting[:, :0])
-
-    def finish(self) -> Samples:
-        waiting = self._waiting.shape[1]
-        silence = -waiting % self.hop + self._model.stft.overlap  # pushes out what the overlaps still hold
-        taken, missing = self._taken, self._taken - self._given
-        rest = self.push(np.zeros((self._waiting.shape[0], silence), np.float32))
-        self._taken = self._given = taken
-        return rest[:, :missing]
-
-    def _deliver(self, wave: Samples) -> Samples:
-        kept = wave[:, self._skip :]
-        self._skip -= min(self._skip, wave.shape[1])
-        self._given += kept.shape[1]
-        return kept
-
-    def _restart(self) -> None:
-        self._before: Tensor | None = None  # tail of the analysis
-        self._after: Tensor | None = None  # tail of the synthesis
-        self._state: Any = None
 
     @torch.inference_mode()
-    def _run(self, block: Samples) -> Samples:
+    def _stream(self, block: Samples, memory: Any) -> tuple[Samples, Any, bool]:
         wave = torch.from_numpy(np.ascontiguousarray(block)).to(self._runner.device)
-        memory = self._before, self._state, self._after
-        output, self._before, self._state, self._after, finite = self._runner.run(self._runner.stream, wave, *memory)
-        result: Samples = output.cpu().numpy()
-        if not finite:
-            # A state that holds a NaN keeps it for ever: keep this input as it is and start again.
-            self.replaced += result.size
-            result = np.concatenate([self._late, block], axis=1)[:, : block.shape[1]]
-            self._restart()
-        overlap = self._late.shape[1]
-        short = block.shape[1] < overlap
-        self._late = (np.concatenate([self._late, block], axis=1) if short else block)[:, -overlap:].copy()
-        return result
+        result, *memory, finite = self._runner.run(self._runner.stream, wave, *(memory or (None, None, None)))
+        return result.cpu().numpy(), memory, bool(finite)
 
 
-class ChunkCore:
-    """Chunk k covers samples [k hop, k hop + size), hop = size - overlap; overlaps are cross-faded linearly.
-
-    A signal that fits into one chunk is given to the model whole. The last chunk reaches back to be as long as they.
-    """
-
-    causal = False
+class ChunkCore(ChunkStage):
+    """A model that needs the future, on chunks of `size` samples."""
 
     def __init__(self, model: Any, channels: int, size: int, overlap: int) -> None:
-        self.replaced = 0
+        super().__init__(channels, size, overlap)
         self._model, self._runner = model, runner(model)
-        self._size, self._overlap, self.hop = size, overlap, size - overlap
-        self._fade = ((np.arange(overlap) + 0.5) / max(1, overlap)).astype(np.float32)
-        self._buffer = np.zeros((channels, 0), np.float32)
-        self._start = 0  # where the next chunk starts in the buffer; what lies before is context for the last chunk
-        self._tail: Samples | None = None  # end of the previous chunk, to be faded out
-
-    def ready(self, taken: Counts) -> Counts:
-        return np.maximum(0, -(-(taken - self._size) // self.hop) * self.hop)
-
-    def push(self, block: Samples) -> Samples:
-        self._buffer = np.concatenate([self._buffer, block], axis=1)
-        done = [self._buffer[:, :0]]
-        while self._buffer.shape[1] - self._start > self._size:
-            chunk = self._join(self._run(self._buffer[:, self._start : self._start + self._size]))
-            done.append(chunk[:, : self.hop])
-            self._tail = chunk[:, self.hop :].copy()
-            self._buffer = self._buffer[:, self._start :].copy()
-            self._start = self.hop
-        return np.concatenate(done, axis=1)
-
-    def finish(self) -> Samples:
-        total = self._buffer.shape[1]
-        if total == self._start:
-            return self._buffer[:, :0]
-        first = max(0, total - self._size)
-        chunk = self._run(self._buffer[:, first:])[:, self._start - first :]
-        chunk = self._join(chunk)
-        self._buffer, self._start, self._tail = self._buffer[:, :0], 0, None
-        return chunk
-
-    def _join(self, chunk: Samples) -> Samples:
-        if self._tail is not None:
-            chunk[:, : self._overlap] = self._tail * (1 - self._fade) + chunk[:, : self._overlap] * self._fade
-        return chunk
-
-    def _run(self, chunk: Samples) -> Samples:
-        """One channel after the other: the memory of a chunk does not depend on how many there are."""
-        return np.concatenate([self._enhance(chunk[c : c + 1]) for c in range(chunk.shape[0])])
 
     @torch.inference_mode()
-    def _enhance(self, chunk: Samples) -> Samples:
-        if not chunk.any():
-            return np.zeros_like(chunk)
-        wave = torch.from_numpy(np.ascontiguousarray(chunk)).to(self._runner.device)
-        result, finite = self._runner.run(self._runner.whole, wave)
-        if not finite:
-            self.replaced += result.numel()
-            result = wave
-        return result.cpu().numpy().copy()
+    def _whole(self, wave: Samples) -> tuple[Samples, bool]:
+        result, finite = self._runner.run(
+            self._runner.whole, torch.from_numpy(np.ascontiguousarray(wave)).to(self._runner.device)
+        )
+        return result.cpu().numpy().copy(), bool(finite)
