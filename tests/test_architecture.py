@@ -18,7 +18,7 @@ PACKAGE = ROOT / "src" / "semamba"
 # Room -> storey. An import goes to a lower storey, stays in its room, or is one of the arrows below.
 STOREYS = {
     **dict.fromkeys(("cli", "web"), 6),
-    **dict.fromkeys(("profiling",), 5),
+    **dict.fromkeys(("profiling", "evaluation"), 5),
     **dict.fromkeys(("train", "inference", "export", "metrics", "convert"), 4),
     **dict.fromkeys(("checkpoint", "data", "losses"), 3),
     **dict.fromkeys(("models",), 2),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 
-def simulate(rng: np.random.Generator, length: int, sample_rate: int) -> np.ndarray:
+def simulate(rng: np.random.Generator, length: int, sample_rate: int, rt60: float | None = None) -> np.ndarray:
     """A response (length,): the direct sound at sample 0, sparse early reflections, an exponential tail.
 
-    Reverberation time 0.15 to 0.8 s, direct sound 3 to 15 dB above the sum of all else.
+    Reverberation time `rt60`, or 0.15 to 0.8 s; direct sound 3 to 15 dB above the sum of all else.
     """
     time = np.arange(length, dtype=np.float32) / sample_rate
-    rt60 = rng.uniform(0.15, 0.8)
+    drawn = rng.uniform(0.15, 0.8)
+    rt60 = drawn if rt60 is None else rt60
     tail = rng.standard_normal(length, dtype=np.float32) * np.exp(-6.9078 / rt60 * time)
     tail[: int(rng.uniform(0.002, 0.012) * sample_rate)] = 0
     early = int(0.05 * sample_rate)

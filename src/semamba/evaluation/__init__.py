@@ -1,0 +1,1 @@
+"""Models against each other: test sets, controlled sweeps, matrices of scores, reports, listening tests."""
