@@ -52,8 +52,6 @@ class Runner:
         return _place(self.model) != self._place
 
     def run(self, function: Any, *arguments: Any) -> Any:
-        if self.device.type == "cpu":  # no graphs there, and a hop is too short to look for them
-            return function(*arguments)
         return self._graphs(function, *arguments)
 
     def stream(
