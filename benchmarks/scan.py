@@ -22,6 +22,7 @@ from torch import Tensor
 
 from semamba.models.mamba import Mamba, MambaConfig, RMSNorm
 from semamba.ops import block, cpu, mamba_block, reference, selective_scan, using
+from semamba.train.allocator import prepare_cpu
 
 SCAN = {"B": 100, "L": 161, "D": 256, "N": 16}
 BLOCK = {"outer": 8, "L": 125, "inner": 24, "d": 48}  # causal-small along time, two seconds of eight files
@@ -34,7 +35,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=5.0, help="for each row; three turns at least")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    prepare_cpu(options.threads)  # as training does; without it page faults of fresh buffers cost more than the scan
+    torch.set_flush_denormal(False)  # the kernels must do that themselves
     torch.manual_seed(0)
     print(machine(options.threads))
     rows = [*scan_rows(), *block_rows()]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from semamba.models.layers import (
-    ConvBlock,
     DenseBlock,
     FeatureConv,
     FeatureConvTranspose,
@@ -15,6 +15,7 @@ from semamba.models.layers import (
     LearnableSigmoid,
     TimeConv,
 )
+from semamba.ops import using
 
 
 def to_image(x: Tensor) -> Tensor:
@@ -74,16 +75,15 @@ def test_convolutions_equal_torch_and_stay_contiguous() -> None:
     torch.testing.assert_close(to_image(z), expected)
 
 
-def test_dense_block_looks_fifteen_frames_to_either_side() -> None:
+def test_dense_block_looks_fifteen_frames_to_either_side(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     block = DenseBlock(4, 4).eval()
-    for layer in block.layers:
-        assert isinstance(layer, ConvBlock)
-        layer.norm = nn.Identity()  # its statistics reach everywhere
+    monkeypatch.setattr(InstanceNorm, "forward", lambda norm, x: x)  # its statistics reach everywhere
     x = torch.randn(1, 64, 5, 4)
     changed = x.clone()
     changed[:, 32] += 1
-    moved = (block(changed) - block(x)).abs().amax(dim=(0, 2, 3)).nonzero().squeeze(1)
+    with using("reference"):
+        moved = (block(changed) - block(x)).abs().amax(dim=(0, 2, 3)).nonzero().squeeze(1)
     assert moved.tolist() == list(range(32 - 15, 32 + 16))
 
 

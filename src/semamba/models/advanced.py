@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from semamba.models.layers import ConvBlock, DenseBlock, FeatureConv, FeatureConvTranspose, LearnableSigmoid
 from semamba.models.mixers import MixerConfig, build_mixer, refuse_state
+from semamba.ops import reused_buffers
 from semamba.spectrum import StftConfig, magnitude, phase
 
 
@@ -56,12 +57,18 @@ class AdvancedModel(nn.Module):
     def forward(self, spectrum: Tensor, state: None = None) -> tuple[Tensor, None]:
         """Raises ValueError when given a state: the model needs the whole signal."""
         refuse_state(state)
+        if torch.is_grad_enabled():
+            return self._enhance(spectrum), None
+        with reused_buffers():
+            return self._enhance(spectrum), None
+
+    def _enhance(self, spectrum: Tensor) -> Tensor:
         size = magnitude(spectrum)  # (B, T, F)
         x = self.encoder(torch.stack([size, phase(spectrum)], dim=-1))  # (B, T, H, C)
         for block in self.blocks:
             x = block(x)
         enhanced = self.magnitude_decoder(x) * size
-        return enhanced[..., None] * self.phase_decoder(x), None
+        return enhanced[..., None] * self.phase_decoder(x)
 
 
 class Encoder(nn.Module):

@@ -8,8 +8,9 @@ Features are (B, T, F, C) with C contiguous. Torch's 2-d convolutions see them a
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from semamba.ops import can_join, dense_layer, fused_backend, instance_norm, prelu
 
 
 class FeatureConv(nn.Conv2d):
@@ -41,17 +42,14 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        flat = x.flatten(1, 2)  # (B, T F, C)
-        centred = flat - flat.mean(1, keepdim=True)
-        scale = torch.rsqrt(centred.square().mean(1, keepdim=True) + self.eps) * self.weight
-        return torch.addcmul(self.bias, centred, scale).view(x.shape)
+        return instance_norm(x, self.weight, self.bias, eps=self.eps)
 
 
 class FeaturePReLU(nn.PReLU):
     """One slope for each of the C channels on the last axis."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.prelu(x.movedim(-1, 1), self.weight).movedim(1, -1)
+        return prelu(x, self.weight)
 
 
 class LearnableSigmoid(nn.Module):
@@ -67,7 +65,7 @@ class LearnableSigmoid(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """A convolution of features, then InstanceNorm and PReLU."""
+    """A convolution of features, then InstanceNorm and PReLU, these two in one pass where a kernel can."""
 
     def __init__(self, conv: FeatureConv | FeatureConvTranspose) -> None:
         super().__init__()
@@ -76,7 +74,22 @@ class ConvBlock(nn.Module):
         self.activation = FeaturePReLU(conv.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.norm(self.conv(x)))
+        return self._finish(self.conv(x))
+
+    def join(self, groups: list[Tensor]) -> Tensor:
+        """The block of the groups' channels side by side, for a 3 x 3 convolution; not copied where a kernel can."""
+        conv, norm = self.conv, self.norm
+        assert conv.bias is not None
+        weights = conv.weight, conv.bias, norm.weight, norm.bias, self.activation.weight
+        if can_join(groups, weights):
+            return dense_layer(groups, *weights, dilation=conv.dilation[0], eps=norm.eps)
+        return self(torch.cat(groups, dim=-1) if len(groups) > 1 else groups[0])
+
+    def _finish(self, y: Tensor) -> Tensor:
+        norm, slope = self.norm, self.activation.weight
+        if fused_backend(y, (norm.weight, norm.bias, slope)) == "cpu":
+            return instance_norm(y, norm.weight, norm.bias, slope, norm.eps, owned=True)
+        return self.activation(norm(y))
 
 
 class DenseBlock(nn.Module):
@@ -93,10 +106,11 @@ class DenseBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        known = x
+        known = [x]
         for layer in self.layers:
-            x = layer(known)
-            known = torch.cat([x, known], dim=-1)
+            assert isinstance(layer, ConvBlock)
+            x = layer.join(known)
+            known.insert(0, x)
         return x
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semamba.ops import BlockWeights, MambaState, mamba_block, mamba_pair
+from semamba.ops import BlockWeights, MambaState, fused_pair, mamba_block, mamba_pair
 
 __all__ = ["Mamba", "MambaConfig", "MambaState", "RMSNorm"]
 
@@ -115,3 +115,13 @@ def residual_pair(
     rows = x if axis == 1 else x.flatten(0, 1)[:, :, None]
     y, z = mamba_pair(rows, first._weights(norm.weight), second._weights(other.weight), norm.eps)
     return y.reshape(x.shape), z.reshape(x.shape)
+
+
+def joined_pair(
+    x: Tensor, axis: int, forwards: tuple[Mamba, RMSNorm], backwards: tuple[Mamba, RMSNorm], join: nn.Linear
+) -> Tensor:
+    """x + join of `residual_pair`, joined inside the pair where a kernel can."""
+    (first, norm), (second, other) = forwards, backwards
+    rows = x if axis == 1 else x.flatten(0, 1)[:, :, None]
+    weights = first._weights(norm.weight), second._weights(other.weight), join.weight, join.bias
+    return fused_pair(rows, *weights, norm.eps).reshape(x.shape)

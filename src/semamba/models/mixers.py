@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semamba.errors import SemambaError
-from semamba.models.mamba import Mamba, MambaConfig, MambaState, RMSNorm, residual_pair
+from semamba.models.mamba import Mamba, MambaConfig, MambaState, RMSNorm, joined_pair, residual_pair
 from semamba.ops import backend_for
 
 
@@ -98,6 +98,8 @@ class BidirectionalMamba(Mixer):
 
     def along(self, x: Tensor, axis: int) -> Tensor:
         first, second = self.forwards, self.backwards
+        if backend_for(x) == "cpu":
+            return joined_pair(x, axis, (first.mixer, first.norm), (second.mixer, second.norm), self.fuse)
         if backend_for(x) == "triton":
             pair = residual_pair(x, axis, (first.mixer, first.norm), (second.mixer, second.norm))
         else:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from semamba.ops import cpu_layers, gpu
 from semamba.ops.dispatch import FUSED_CHANNELS, backend_for, fused_backend, selective_scan
+from semamba.ops.memory import empty
 
 
 class BlockWeights(NamedTuple):
@@ -61,14 +62,41 @@ def mamba_block(
     fused = fused_backend(x, tensors) == "cpu" and x.shape[-1] <= FUSED_CHANNELS
     if not fused or x.numel() == 0 or (keep and state is not None):
         return _composed(x, weights, state, reverse, residual, eps)
-    norm = weights.norm if weights.norm is not None else x.new_empty(0)
-    matrix = -torch.exp(weights.A_log.float())
-    ordered = [norm, *weights[1:7], matrix, *weights[8:]]
     conv, scan = state if state is not None else (None, None)
     normalise = weights.norm is not None
     options = (eps, normalise, residual, reverse, keep)
-    y, conv, scan, _ = cpu_layers.mamba_block(x.contiguous(), ordered, conv, scan, *options)
+    y, conv, scan, _ = cpu_layers.mamba_block(x.contiguous(), _ordered(weights), conv, scan, *options)
     return y, MambaState(conv.detach(), scan.detach())
+
+
+def fused_pair(
+    x: Tensor, forwards: BlockWeights, backwards: BlockWeights, weight: Tensor, bias: Tensor, eps: float = 1e-5
+) -> Tensor:
+    """x + W [forwards(x) | backwards(x)] + b with the pair of `mamba_pair`; weight W (d, 2 d), bias b (d,).
+
+    Without gradients on the CPU the map W is taken into the pair's own output maps, since nothing lies between them:
+    with W = [V | U], layers f and g and their output maps F and G it is (1 + V + U) x + b + (V F) f(x) + (U G) g(x).
+    """
+    tensors = [t for t in (*forwards, *backwards, weight, bias) if t is not None]
+    keep = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
+    if keep or fused_backend(x, tensors) != "cpu" or x.shape[-1] > FUSED_CHANNELS or x.numel() == 0:
+        return x + F.linear(torch.cat(mamba_pair(x, forwards, backwards, eps), dim=-1), weight, bias)
+    for layer in (forwards, backwards):
+        _check(x, layer, None, False)
+    rows, halves = x.contiguous(), weight.chunk(2, dim=1)
+    through = torch.eye(weight.shape[0]) + halves[0] + halves[1]
+    y = empty(*x.shape)
+    torch.addmm(bias, rows.view(-1, x.shape[-1]), through.T, out=y.view(-1, x.shape[-1]))
+    for weights, half, reverse in ((forwards, halves[0], False), (backwards, halves[1], True)):
+        folded = weights._replace(out_proj=half @ weights.out_proj)
+        cpu_layers.mamba_block_add(y, rows, _ordered(folded), eps, weights.norm is not None, reverse)
+    return y
+
+
+def _ordered(weights: BlockWeights) -> list[Tensor]:
+    """What the C++ kernel takes: A itself, and an empty tensor for no norm."""
+    norm = weights.norm if weights.norm is not None else weights.in_proj.new_empty(0)
+    return [norm, *weights[1:7], -torch.exp(weights.A_log.float()), *weights[8:]]
 
 
 def mamba_pair(x: Tensor, forwards: BlockWeights, backwards: BlockWeights, eps: float = 1e-5) -> tuple[Tensor, Tensor]:

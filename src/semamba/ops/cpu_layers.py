@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from semamba.ops.cpu import address, checkpoint_shape, fields, loaded
+from semamba.ops.memory import empty
 
 # ------------------------------------------------------------------------------------------------------ the fused block
 
@@ -16,7 +17,7 @@ class _BlockArgs(ctypes.Structure):
     _fields_ = [
         *fields(
             "outer length inner d D N R taps reverse residual threads",
-            "x norm in_proj conv_weight conv_bias x_proj dt_proj dt_bias A skip out_proj conv_state scan_state "
+            "x norm in_proj conv_weight conv_bias x_proj dt_proj dt_bias A skip out_proj conv_state scan_state base "
             "y final_conv final_scan checkpoints",
         ),
         ("eps", ctypes.c_double),
@@ -48,12 +49,13 @@ def mamba_block(
     """x (outer, L, inner, d) contiguous -> y, final convolution and scan states, chunk states when `keep`."""
     args, held = _block_args(x, weights, eps, normalise, residual, reverse)
     sequences = x.shape[0] * x.shape[2]
-    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    y = empty(*x.shape)
     conv = torch.empty(sequences, args.taps - 1, args.D)
     state = torch.empty(sequences, args.D, args.N)
     checkpoints = torch.empty(checkpoint_shape(sequences, x.shape[1], args.D, args.N) if keep else 0)
     past = [None if t is None else t.contiguous() for t in (conv_state, scan_state)]
     args.conv_state, args.scan_state = address(past[0]), address(past[1])
+    args.base = args.x if residual else None
     args.y, args.final_conv, args.final_scan = address(y), address(conv), address(state)
     args.checkpoints = address(checkpoints) if keep else None
     loaded().semamba_block_forward(ctypes.byref(args))
@@ -96,6 +98,15 @@ def mamba_block_backward(
 @mamba_block_backward.register_fake
 def _(x, weights, eps, normalise, residual, reverse, checkpoints, dy):  # type: ignore[no-untyped-def]
     return [t.new_empty(t.shape) for t in (x, *weights)]
+
+
+@torch.library.custom_op("semamba::mamba_block_add", mutates_args=("y",), device_types="cpu")
+def mamba_block_add(y: Tensor, x: Tensor, weights: list[Tensor], eps: float, normalise: bool, reverse: bool) -> None:
+    """y += layer(norm(x)) for y contiguous and shaped like x; no states, no gradient."""
+    args, held = _block_args(x, weights, eps, normalise, False, reverse)
+    args.base = args.y = address(y)
+    loaded().semamba_block_forward(ctypes.byref(args))
+    del held
 
 
 def _block_setup(ctx, inputs, output):  # type: ignore[no-untyped-def]
@@ -144,7 +155,7 @@ _FREQUENCY_WEIGHTS = ("norm", "weight", "bias", "out_weight", "out_bias")
 def frequency_layer(x: Tensor, weights: list[Tensor], heads: int, eps: float) -> Tensor:
     """x (rows, S, C) -> the same: attention with five weights and `heads`, convolution with three and heads 0."""
     args, held = _frequency_args(x, weights, heads, eps)
-    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    y = empty(*x.shape)
     args.y = address(y)
     library = loaded()
     (library.semamba_attention_forward if heads else library.semamba_conv_forward)(ctypes.byref(args))

@@ -148,9 +148,9 @@ static void block_forward(const BlockArgs& a, int64_t begin, int64_t end) {
             forward_chunk(a, w, b, s, t0, steps);
             gemm_packed(steps, w.dp, w.D, b.gated, w.Dp, 1, w.out_t, b.out, w.dp, false);
             for (int64_t t = 0; t < steps; ++t) {
-                const float *x = a.x + s.at(t0 + t), *from = b.out + t * w.dp;
+                const float *base = a.base ? a.base + s.at(t0 + t) : nullptr, *from = b.out + t * w.dp;
                 float* to = a.y + s.at(t0 + t);
-                for (int64_t i = 0; i < w.d; ++i) to[i] = a.residual ? x[i] + from[i] : from[i];
+                for (int64_t i = 0; i < w.d; ++i) to[i] = base ? base[i] + from[i] : from[i];
             }
             std::memmove(b.conv_in, b.conv_in + steps * w.Dp, sizeof(float) * H * w.Dp);
         }

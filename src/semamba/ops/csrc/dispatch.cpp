@@ -160,3 +160,31 @@ SEMAMBA_API void semamba_attention_forward(const FrequencyArgs* a) { forward(*a,
 SEMAMBA_API void semamba_attention_backward(const FrequencyArgs* a) {
     backward(*a, a->rows, chosen->attention_sums(*a), chosen->attention_backward, chosen->attention_finish);
 }
+
+namespace {
+int64_t norm_blocks(const NormArgs& a) { return a.batch * a.T * ((a.F + a.block - 1) / a.block); }
+void norm_finish(const NormArgs& a) {
+    chosen->norm_combine(a);
+    forward(a, norm_blocks(a), chosen->norm_apply);
+}
+}  // namespace
+
+SEMAMBA_API void semamba_norm_forward(const NormArgs* a) {
+    forward(*a, norm_blocks(*a), chosen->norm_statistics);
+    norm_finish(*a);
+}
+SEMAMBA_API void semamba_norm_backward(const NormArgs* a) {
+    forward(*a, norm_blocks(*a), chosen->norm_gradient_sums);
+    chosen->norm_gradient_combine(*a);
+    forward(*a, norm_blocks(*a), chosen->norm_gradient_apply);
+}
+SEMAMBA_API int64_t semamba_dense_bins() { return kDenseBins; }
+SEMAMBA_API int64_t semamba_dense_scratch(const DenseArgs* a) { return chosen->dense_weights_size(*a); }
+
+// The convolution, then `norm` of its result in place.
+SEMAMBA_API void semamba_dense_forward(const DenseArgs* a, const NormArgs* norm) {
+    const int64_t stretch = kDenseRows * a->dilation, blocks = (a->F + kDenseBins - 1) / kDenseBins;
+    forward(*a, a->O, chosen->dense_weights);
+    forward(*a, a->batch * ((a->T + stretch - 1) / stretch) * a->dilation * blocks, chosen->dense_forward);
+    norm_finish(*norm);
+}

@@ -22,6 +22,7 @@ struct BlockArgs {
     int64_t outer, length, inner, d, D, N, R, taps, reverse, residual, threads;
     const float *x, *norm, *in_proj, *conv_weight, *conv_bias, *x_proj, *dt_proj, *dt_bias, *A, *skip, *out_proj;
     const float *conv_state, *scan_state;  // (sequences, k - 1, D) and (sequences, D, N), or null
+    const float* base;                     // what the layer's output is added to: x, y itself, or null
     float *y, *final_conv, *final_scan, *checkpoints;
     double eps;
     const float* dy;
@@ -37,6 +38,26 @@ struct FrequencyArgs {
     double eps;
     const float* dy;
     float *dx, *dnorm, *dweight, *dbias, *dout_weight, *dout_bias;
+};
+
+// InstanceNorm over the T lines of F positions of each item of x (batch, T, F, C), then PReLU; see norm.h. `slope` null leaves
+// PReLU out. `partial` (batch * T * blocks of a line, 3, C) is scratch; mean and inverse deviation are (batch, C).
+struct NormArgs {
+    int64_t batch, T, F, C, block, threads;
+    const float *x, *weight, *bias, *slope;
+    float *y, *partial, *mean, *inverse;
+    double eps;
+    const float* dy;
+    float *dx, *dweight, *dbias, *dslope, *sums;
+};
+
+// A layer of a dense block up to its norm; see dense.h. `groups` inputs (batch, T, F, C), weight (O, groups * C, 3, 3), y
+// (batch, T, F, O); `packed` is scratch of semamba_dense_scratch floats, `partial` becomes that of NormArgs with block kDenseBins.
+constexpr int64_t kDenseGroups = 16, kDenseRows = 8, kDenseBins = 52;
+struct DenseArgs {
+    int64_t batch, T, F, C, O, groups, dilation, threads;
+    const float *x[kDenseGroups], *weight, *bias;
+    float *y, *packed, *partial;
 };
 
 // Steps between two stored states; the backward pass recomputes what lies between.
@@ -62,4 +83,14 @@ struct Kernels {
     void (*attention_forward)(const FrequencyArgs&, int64_t begin, int64_t end);
     void (*attention_backward)(const FrequencyArgs&, int64_t begin, int64_t end, float* sums);
     void (*attention_finish)(const FrequencyArgs&, const float* sums);
+    // Blocks [begin, end) in one thread, then one call that joins them.
+    void (*norm_statistics)(const NormArgs&, int64_t begin, int64_t end);
+    void (*norm_combine)(const NormArgs&);
+    void (*norm_apply)(const NormArgs&, int64_t begin, int64_t end);
+    void (*norm_gradient_sums)(const NormArgs&, int64_t begin, int64_t end);
+    void (*norm_gradient_combine)(const NormArgs&);
+    void (*norm_gradient_apply)(const NormArgs&, int64_t begin, int64_t end);
+    int64_t (*dense_weights_size)(const DenseArgs&);
+    void (*dense_weights)(const DenseArgs&, int64_t begin, int64_t end);
+    void (*dense_forward)(const DenseArgs&, int64_t begin, int64_t end);
 };

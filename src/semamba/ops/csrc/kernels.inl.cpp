@@ -2,7 +2,9 @@
 #include "kernels.h"
 
 #include "block.h"
+#include "dense.h"
 #include "frequency.h"
+#include "norm.h"
 #include "scan.h"
 
 namespace SEMAMBA_NAMESPACE {
@@ -69,6 +71,21 @@ static void load_chunk(const ScanArgs& a, const ScanWeights& w, ScanBuffers& b, 
     }
 }
 
+// What `load_chunk` will read from step t0 on, or from the next sequence; nothing where a row is not as long as all others.
+static Ahead rows_ahead(const ScanArgs& a, int64_t index, int64_t t0) {
+    if (t0 >= a.length) ++index, t0 = 0;
+    Ahead ahead;
+    if (index >= a.batch || a.length - t0 < kChunk) return ahead;
+    const int64_t first = a.reverse ? a.length - 1 - t0 : t0, sign = a.reverse ? -1 : 1;
+    auto add = [&](const float* tensor, int64_t batch, int64_t step) {
+        if (!tensor) return;
+        ahead.rows[ahead.count] = tensor + index * batch + first * step;
+        ahead.step[ahead.count++] = sign * step;
+    };
+    add(a.u, a.u_batch, a.u_step), add(a.delta, a.delta_batch, a.delta_step), add(a.z, a.z_batch, a.z_step);
+    return ahead;
+}
+
 static void scan_forward(const ScanArgs& a, int64_t begin, int64_t end) {
     const ScanWeights w(a);
     ScanBuffers b(a, false);
@@ -80,7 +97,8 @@ static void scan_forward(const ScanArgs& a, int64_t begin, int64_t end) {
             if (a.checkpoints)
                 std::memcpy(a.checkpoints + (index * chunks + c) * a.N * w.Dp, b.state, sizeof(float) * a.N * w.Dp);
             load_chunk(a, w, b, index, t0, steps);
-            scan_chunk_any(steps, w.Dp, a.N, b.u, b.delta, w.A2, b.bc, b.bc + w.Np, 2 * w.Np, w.skip, b.state, b.y);
+            scan_chunk_any(steps, w.Dp, a.N, b.u, b.delta, w.A2, b.bc, b.bc + w.Np, 2 * w.Np, w.skip, b.state, b.y,
+                           rows_ahead(a, index, t0 + steps));
             for (int64_t i = 0; a.z && i < steps * w.Dp; i += VL) {
                 const vec z = load(b.z + i);
                 store(b.y + i, load(b.y + i) * z * sigmoid(z));
@@ -152,6 +170,8 @@ const Kernels kernels = {
 #endif
     VL, scan_sums, scan_forward, scan_backward, scan_finish, block_sums, block_forward, block_backward, block_finish,
     conv_sums, conv_forward, conv_backward, conv_finish,
-    attention_sums, attention_forward, attention_backward, attention_finish};
+    attention_sums, attention_forward, attention_backward, attention_finish,
+    norm_statistics, norm_combine, norm_apply, norm_gradient_sums, norm_gradient_combine, norm_gradient_apply,
+    dense_weights_size, dense_weights, dense_forward};
 
 }  // namespace SEMAMBA_NAMESPACE

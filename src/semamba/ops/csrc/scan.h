@@ -10,10 +10,19 @@
 
 namespace SEMAMBA_NAMESPACE {
 
+// Rows of the next chunk, to be fetched from memory while this one is computed.
+struct Ahead {
+    int64_t count = 0, step[3];  // of floats from row to row, negative backwards
+    const float* rows[3];
+    void fetch(int64_t t, int64_t d) const {
+        for (int64_t i = 0; i < count; ++i) __builtin_prefetch(rows[i] + t * step[i] + d, 0, 2);
+    }
+};
+
 // A2 is A * log2(e). `h` (N, Dp) is read and left at the last step's state. A known number of states stays in registers.
 template <int states>
 static void scan_chunk(int64_t steps, int64_t Dp, int64_t N, const float* u, const float* delta, const float* A2,
-                       const float* B, const float* C, int64_t bc_row, const float* skip, float* h, float* y) {
+                       const float* B, const float* C, int64_t bc_row, const float* skip, float* h, float* y, const Ahead& ahead) {
     const int64_t count = states ? states : N;
     constexpr bool in_registers = states > 0;
     for (int64_t d = 0; d < Dp; d += VL) {
@@ -22,6 +31,7 @@ static void scan_chunk(int64_t steps, int64_t Dp, int64_t N, const float* u, con
         if constexpr (in_registers)
             for (int n = 0; n < states; ++n) state[n] = load(h + n * Dp + d);
         for (int64_t t = 0; t < steps; ++t) {
+            ahead.fetch(t, d);
             const vec x = load(u + t * Dp + d), step = load(delta + t * Dp + d), input = step * x;
             const float *b = B + t * bc_row, *c = C + t * bc_row;
             vec out = through * x;
@@ -46,12 +56,13 @@ static void scan_chunk(int64_t steps, int64_t Dp, int64_t N, const float* u, con
 }
 
 static void scan_chunk_any(int64_t steps, int64_t Dp, int64_t N, const float* u, const float* delta, const float* A2,
-                           const float* B, const float* C, int64_t bc_row, const float* skip, float* h, float* y) {
+                           const float* B, const float* C, int64_t bc_row, const float* skip, float* h, float* y,
+                           const Ahead& ahead = {}) {
     switch (N) {
-        case 4: return scan_chunk<4>(steps, Dp, N, u, delta, A2, B, C, bc_row, skip, h, y);
-        case 8: return scan_chunk<8>(steps, Dp, N, u, delta, A2, B, C, bc_row, skip, h, y);
-        case 16: return scan_chunk<16>(steps, Dp, N, u, delta, A2, B, C, bc_row, skip, h, y);
-        default: return scan_chunk<0>(steps, Dp, N, u, delta, A2, B, C, bc_row, skip, h, y);
+        case 4: return scan_chunk<4>(steps, Dp, N, u, delta, A2, B, C, bc_row, skip, h, y, ahead);
+        case 8: return scan_chunk<8>(steps, Dp, N, u, delta, A2, B, C, bc_row, skip, h, y, ahead);
+        case 16: return scan_chunk<16>(steps, Dp, N, u, delta, A2, B, C, bc_row, skip, h, y, ahead);
+        default: return scan_chunk<0>(steps, Dp, N, u, delta, A2, B, C, bc_row, skip, h, y, ahead);
     }
 }
 
