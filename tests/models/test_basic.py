@@ -9,9 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from semamba.errors import SemambaError
+from semamba.models.advanced import AdvancedConfig, AdvancedModel
 from semamba.models.basic import BasicConfig, BasicModel
+from semamba.models.complexity import profile
 from semamba.models.mixers import MixerConfig
-from semamba.spectrum import StftConfig
+from semamba.spectrum import Spectrum, StftConfig
 
 KINDS = ("mamba", "lstm", "transformer")
 
@@ -80,3 +83,33 @@ def test_the_direction_of_the_mixer_makes_the_model_causal() -> None:
     config = BasicConfig()
     assert not config.causal
     assert replace(config, mixer=MixerConfig(bidirectional=False)).causal
+
+
+def test_a_model_in_chunks_waits_no_longer_than_its_latency_says() -> None:
+    """From waveform to waveform: a changed sample changes nothing that lies further back than the stated latency."""
+    stft = StftConfig(n_fft=64, hop_length=16, window="hann", framing="causal", compression="log1p")
+    config = BasicConfig(stft=stft, channels=(8, 8), mixer=MixerConfig(expand=2, d_state=4, chunk=5))
+    assert not config.causal and config.lookahead == 4
+    torch.manual_seed(0)
+    model, spectrum = BasicModel(config).eval(), Spectrum(stft)
+    wave = torch.randn(1, 640)
+
+    def enhance(x: torch.Tensor) -> torch.Tensor:
+        return spectrum.synthesise(model(spectrum.analyse(x))[0], x.shape[-1])
+
+    latency = round(16 * profile(config).latency_ms)  # in samples
+    assert latency == 64 + 4 * 16
+    reach = 0
+    with torch.no_grad():
+        before = enhance(wave)
+        for position in range(0, 640, 7):
+            changed = wave.clone()
+            changed[:, position] += 1.0
+            touched = (enhance(changed) - before).abs()[0].gt(1e-6).nonzero()
+            reach = max(reach, position - int(touched.min()))
+    assert 4 * 16 < reach < latency
+
+
+def test_an_advanced_model_makes_no_promise_about_latency() -> None:
+    with pytest.raises(SemambaError, match="mixer.chunk"):
+        AdvancedModel(AdvancedConfig(mixer=MixerConfig(chunk=4)))

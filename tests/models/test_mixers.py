@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semamba.errors import SemambaError
-from semamba.models.mixers import Attention, BidirectionalMamba, MixerConfig, Transformer, build_mixer
+from semamba.models.mixers import Attention, BidirectionalMamba, ChunkedMamba, MixerConfig, Transformer, build_mixer
 
 KINDS = ("mamba", "lstm", "transformer")
 
@@ -106,3 +106,47 @@ def test_attention_remembers_a_bounded_past() -> None:
     for length in (3, 1, 9, 2):
         _, state = mixer(torch.randn(1, length, 8), state)
         assert state is not None and state.keys.shape[2] <= 4
+
+
+def chunked(chunk: int) -> ChunkedMamba:
+    torch.manual_seed(0)
+    mixer = build_mixer(MixerConfig("mamba", True, expand=2, d_state=4, chunk=chunk), 8).eval()
+    assert isinstance(mixer, ChunkedMamba)
+    return mixer
+
+
+@pytest.mark.parametrize(("chunk", "length"), [(4, 12), (4, 14), (5, 3), (1, 4)])
+def test_a_chunked_mixer_sees_to_the_end_of_the_chunk_and_no_further(chunk: int, length: int) -> None:
+    mixer = chunked(chunk)
+    x = torch.randn(2, length, 8)
+    with torch.no_grad():
+        before = mixer(mixer(x)[0])[0]  # a stack: the chunks coincide
+        for position in range(length):
+            changed = x.clone()
+            changed[:, position] += torch.randn(8)
+            difference = (mixer(mixer(changed)[0])[0] - before).abs().amax(dim=(0, 2))
+            begin = position - position % chunk
+            assert (difference[:begin] == 0).all()
+            assert (difference[begin:] > 0).all()
+
+
+def test_a_chunk_of_the_whole_sequence_is_no_chunk() -> None:
+    mixer, whole = chunked(9), build_mixer(MixerConfig("mamba", True, expand=2, d_state=4), 8).eval()
+    whole.load_state_dict(mixer.state_dict())
+    x = torch.randn(2, 9, 3, 8)
+    torch.testing.assert_close(mixer(x[:, :, 0])[0], whole(x[:, :, 0])[0])
+    torch.testing.assert_close(mixer.along(x, 1), whole.along(x, 1))
+    torch.testing.assert_close(mixer.along(x, 2), whole.along(x, 2))  # three bins lie in one chunk
+
+
+def test_a_chunked_mixer_refuses_a_state() -> None:
+    with pytest.raises(ValueError, match="cannot continue from a state"):
+        chunked(4)(torch.randn(1, 4, 8), object())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("config", [
+    MixerConfig("mamba", False, chunk=4), MixerConfig("lstm", chunk=4), MixerConfig("mamba", chunk=-1)
+])  # fmt: skip
+def test_a_chunk_where_it_means_nothing_is_refused_by_name(config: MixerConfig) -> None:
+    with pytest.raises(SemambaError, match="mixer.chunk"):
+        build_mixer(config, 8)

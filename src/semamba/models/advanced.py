@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from semamba.errors import SemambaError
 from semamba.models.layers import ConvBlock, DenseBlock, FeatureConv, FeatureConvTranspose, LearnableSigmoid
 from semamba.models.mixers import MixerConfig, build_mixer, refuse_state
 from semamba.ops import reused_buffers
@@ -47,6 +48,8 @@ class AdvancedModel(nn.Module):
 
     def __init__(self, config: AdvancedConfig) -> None:
         super().__init__()
+        if config.mixer.chunk:
+            raise SemambaError("mixer.chunk: an advanced model sees the whole signal all the same; use a basic one")
         self.config, self.stft, self.normalise = config, config.stft, config.normalise
         channels, depth = config.channels, config.dense_depth
         self.encoder = Encoder(channels, depth)

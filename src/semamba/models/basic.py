@@ -29,7 +29,7 @@ def _log_stft() -> StftConfig:
 
 @dataclass(frozen=True)
 class BasicConfig:
-    """A one-directional mixer makes the whole model causal."""
+    """A one-directional mixer makes the whole model causal, one that runs in chunks bounds how far it looks ahead."""
 
     kind: Literal["basic"] = "basic"
     stft: StftConfig = field(default_factory=_log_stft)
@@ -42,6 +42,13 @@ class BasicConfig:
     @property
     def causal(self) -> bool:
         return not self.mixer.bidirectional
+
+    @property
+    def lookahead(self) -> int | None:
+        """Frames that the model waits for beyond the one it makes; None: all of them."""
+        if self.causal:
+            return 0
+        return self.mixer.chunk - 1 if self.mixer.chunk else None
 
 
 class BasicState(NamedTuple):
@@ -60,7 +67,8 @@ class BasicModel(nn.Module):
         self.causal, self.normalise = config.causal, config.normalise
         sizes = (config.stft.n_bins, *config.channels)
         self.encoder = nn.ModuleList(
-            TimeConv(a, b, config.kernel, config.causal) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+            TimeConv(a, b, config.kernel, causal=config.lookahead is not None)
+            for a, b in zip(sizes[:-1], sizes[1:], strict=True)
         )
         self.mixers = nn.ModuleList(build_mixer(config.mixer, sizes[-1]) for _ in range(config.blocks))
         self.decoder = nn.Linear(sizes[-1], sizes[0])

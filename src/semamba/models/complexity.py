@@ -63,11 +63,12 @@ def profile(config: Any, frames: int | None = None) -> Profile:
     frames = frames or _FRAMES[config.kind]
     model = build(config).to("meta").eval()
     paper, honest = count_macs(model, torch.empty(1, frames, config.stft.n_bins, 2, device="meta"))
-    causal = bool(model.causal)
+    ahead = getattr(config, "lookahead", 0 if model.causal else None)
+    latency = None if ahead is None else config.stft.n_fft + ahead * config.stft.hop_length
     return Profile(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        causal=causal,
-        latency_ms=1000 * config.stft.n_fft / SAMPLE_RATE if causal else None,
+        causal=bool(model.causal),
+        latency_ms=None if latency is None else 1000 * latency / SAMPLE_RATE,
         frames=frames,
         seconds=frames * config.stft.hop_length / SAMPLE_RATE,
         paper_macs=paper,

@@ -35,12 +35,17 @@ class MixerConfig:
     feedforward: int = 4  # transformer, conformer: hidden channels / d_model
     context: int = 512  # transformer, one-directional: positions that a query sees, itself included
     kernel: int = 31  # conformer: depthwise convolution
+    chunk: int = 0  # mamba, bi-directional: positions that the backward half runs over at a time; 0 is all
 
 
 def build_mixer(config: MixerConfig, d_model: int) -> Mixer:
     """The mixer that `config` describes, for sequences (B, L, d_model)."""
+    if config.chunk and (config.chunk < 0 or config.kind != "mamba" or not config.bidirectional):
+        raise SemambaError("mixer.chunk: bounds the backward half of a bi-directional mamba; leave it 0 for other mixers")
+    if config.kind == "mamba" and config.bidirectional:
+        return ChunkedMamba(config, d_model) if config.chunk else BidirectionalMamba(config, d_model)
     if config.kind == "mamba":
-        return BidirectionalMamba(config, d_model) if config.bidirectional else MambaLayer(config, d_model)
+        return MambaLayer(config, d_model)
     if config.kind == "lstm":
         return LstmMixer(config, d_model)
     if config.kind == "transformer":
@@ -105,6 +110,29 @@ class BidirectionalMamba(Mixer):
         else:
             pair = first.along(x, axis), second.along(x, axis)
         return x + self.fuse(torch.cat(pair, dim=-1))
+
+
+class ChunkedMamba(BidirectionalMamba):
+    """Two directions with a bounded look-ahead: the forward one carries on, the backward one starts anew in each chunk.
+
+    A position sees no further than the end of its chunk, at most chunk - 1 positions ahead, and since the chunks of all
+    layers coincide a stack of them sees no further either. The weights are those of `BidirectionalMamba`. A piece of a
+    sequence could only go on from a state where a chunk begins, so a state is refused.
+    """
+
+    def __init__(self, config: MixerConfig, d_model: int) -> None:
+        super().__init__(config, d_model)
+        self.chunk = config.chunk
+
+    def along(self, x: Tensor, axis: int) -> Tensor:
+        if axis == 2:
+            return Mixer.along(self, x, axis)
+        whole = x.shape[1] - x.shape[1] % self.chunk
+        chunks = x[:, :whole].unflatten(1, (-1, self.chunk)).flatten(0, 1)  # (B L / chunk, chunk, F, d)
+        parts = [self.backwards.along(chunks, 1).reshape(x[:, :whole].shape)] if whole else []
+        if whole < x.shape[1]:  # a shorter chunk; padding it would put something into its future
+            parts.append(self.backwards.along(x[:, whole:], 1))
+        return x + self.fuse(torch.cat([self.forwards.along(x, 1), torch.cat(parts, dim=1)], dim=-1))
 
 
 class LstmState(NamedTuple):
