@@ -1,0 +1,172 @@
+/** The tab "File": from a dropped file, a recording or the example to a pair that can be compared. */
+import { closeSound, dropResult, mixChanged, pausePlaying, showResult, showSound, startCompare } from "./compare.js";
+import { decode, soundOf } from "./decode.js";
+import { $, clearComplaint, clock, complain, inWords, say } from "./dom.js";
+import { enhanceInBrowser } from "./local.js";
+import { openMicrophone } from "./microphone.js";
+import { enhanceOnServer } from "./server.js";
+import { onSetting, settings } from "./settings.js";
+import { parseWav } from "./wav.js";
+
+const RECORD_SECONDS = 600;
+
+let sound = null;
+let work = null; // AbortController of what is being done
+let take = null; // the recording in progress
+
+function show(part) {
+  for (const id of ["empty", "recording", "result"]) $(id).hidden = id !== part;
+  document.body.dataset.state = part;
+}
+
+/** Decode and enhance; a file that cannot be read leaves the page as it was. */
+export async function openFile(file) {
+  clearComplaint();
+  work?.abort();
+  const mine = (work = new AbortController());
+  say(`Reading ${file.name ?? "the recording"}`);
+  try {
+    const read = await decode(file, { private: settings.where === "browser", signal: mine.signal });
+    if (mine.signal.aborted) return;
+    openSound(read);
+  } catch (error) {
+    if (!mine.signal.aborted) complain(inWords(error));
+  }
+}
+
+/** @param {import("./decode.js").Sound} given @param {Float32Array[]} [wet] when it is enhanced already */
+export function openSound(given, wet = null) {
+  sound = given;
+  show("result");
+  showSound(sound);
+  $("again").focus({ preventScroll: true });
+  if (!wet) return enhance();
+  progress(null);
+  showResult(wet);
+}
+
+async function enhance() {
+  if (!sound) return;
+  work?.abort();
+  const mine = (work = new AbortController());
+  const options = { signal: mine.signal, onProgress: (share) => !mine.signal.aborted && progress(share) };
+  clearComplaint();
+  dropResult();
+  progress(0);
+  say("Enhancing");
+  document.body.dataset.state = "working";
+  try {
+    const wet = settings.where === "browser" ? await enhanceInBrowser(sound, settings.model, options) : await onServer(options);
+    if (mine.signal.aborted) return;
+    showResult(wet);
+    say("Done. Press space to listen, A and B to compare.");
+    document.body.dataset.state = "result";
+  } catch (error) {
+    if (mine.signal.aborted) return;
+    document.body.dataset.state = "failed";
+    complain(inWords(error));
+  }
+  progress(null);
+}
+
+async function onServer(options) {
+  const fields = { model: settings.model, pcs: settings.pcs, stream: true };
+  const read = parseWav(await enhanceOnServer(sound.source, sound.name, fields, options));
+  const complete = read?.channels.length === sound.channels.length && read.channels[0].length === sound.channels[0].length;
+  if (!complete) throw new Error("The answer of the server was cut off; try again.");
+  return read.channels;
+}
+
+/** null hides it; 0 has no end in sight yet. */
+function progress(share) {
+  $("progress").hidden = share === null;
+  if (share === null) return;
+  const percent = Math.round(100 * share);
+  const where = settings.where === "browser" ? "in this browser" : "on the server";
+  $("progress-words").textContent = percent ? `Enhancing ${where}: ${percent} %` : `Enhancing ${where} …`;
+  $("progress-bar").parentElement.classList.toggle("endless", !percent);
+  $("progress-bar").style.width = percent ? `${percent}%` : "";
+  if (percent) $("progress").setAttribute("aria-valuenow", percent);
+  else $("progress").removeAttribute("aria-valuenow");
+}
+
+function cancel() {
+  work?.abort();
+  progress(null);
+  document.body.dataset.state = "failed";
+  say("Stopped");
+}
+
+function startAgain() {
+  work?.abort();
+  closeSound();
+  sound = null;
+  clearComplaint();
+  show("empty");
+  $("choose").focus({ preventScroll: true });
+}
+
+async function startRecording() {
+  clearComplaint();
+  try {
+    const parts = [];
+    let count = 0;
+    take = await openMicrophone({
+      onBlock: (block) => {
+        parts.push(block);
+        count += block.length;
+        $("recording-time").textContent = clock(count / take.rate);
+        $("recording-level").value = Math.min(1, 3 * Math.hypot(...block) / Math.sqrt(block.length));
+        if (count > RECORD_SECONDS * take.rate) stopRecording();
+      },
+    });
+    take.parts = parts;
+    $("recording-time").textContent = clock(0);
+    show("recording");
+    $("record-stop").focus();
+  } catch (error) {
+    complain(inWords(error));
+  }
+}
+
+function stopRecording(keep = true) {
+  if (!take) return;
+  const { rate, parts } = take;
+  take.close();
+  take = null;
+  const wave = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    wave.set(part, at);
+    at += part.length;
+  }
+  if (keep && wave.length) openSound(soundOf("recording.wav", rate, [wave]));
+  else show("empty");
+}
+
+/** Stop what sounds or records, for the other tab. */
+export function leaveFileView() {
+  pausePlaying();
+  if (take) stopRecording(false);
+}
+
+export function startFileView() {
+  startCompare();
+  show("empty");
+  onSetting("run", () => sound && enhance());
+  onSetting("mix", mixChanged);
+  $("choose").addEventListener("click", () => $("file").click());
+  $("file").addEventListener("change", () => {
+    if ($("file").files.length) openFile($("file").files[0]);
+    $("file").value = "";
+  });
+  $("example").addEventListener("click", async () => {
+    const answer = await fetch("static/example.wav").catch((error) => complain(inWords(error)));
+    if (answer?.ok) openFile(new File([await answer.blob()], "example.wav"));
+  });
+  $("record").addEventListener("click", startRecording);
+  $("record-stop").addEventListener("click", () => stopRecording());
+  $("record-cancel").addEventListener("click", () => stopRecording(false));
+  $("again").addEventListener("click", startAgain);
+  $("cancel").addEventListener("click", cancel);
+}
