@@ -102,6 +102,32 @@ def test_si_sdr_loss_by_hand_and_without_silent_targets() -> None:
     assert float(losses.si_sdr_loss(noise, 0 * noise)) == 0
 
 
+def test_the_metric_term_is_the_distance_from_1_and_leaves_out_silent_targets(spectrum: Spectrum) -> None:
+    generator = torch.Generator().manual_seed(4)
+    clean, enhanced = (torch.randn(2, 4000, generator=generator) for _ in range(2))
+    clean[1] = 0
+    config = LossConfig(magnitude=0, phase=0, complex=0, time=0, consistency=0, metric=1)
+    value = terms(config, spectrum, enhanced, clean)["metric"]
+    size, other = (losses.magnitude(spectrum.analyse(wave[:1])) for wave in (clean, enhanced))
+    torch.testing.assert_close(value, (similarity(size, other)[0] - 1).square() / 2, rtol=1e-3, atol=1e-6)
+    with pytest.raises(ValueError, match="needs a discriminator"):
+        spec = spectrum.analyse(enhanced)
+        losses.compute(config, spectrum, spec, spec, enhanced, clean)
+
+
+def test_discriminator_loss_by_hand_with_a_missing_label_and_a_silent_target(spectrum: Spectrum) -> None:
+    clean = torch.randn(3, 4000, generator=torch.Generator().manual_seed(5))
+    clean[2] = 0
+    scores = torch.tensor([0.8, 0.6, 0.4, 0.3, 0.2, 0.1])  # of (clean, clean), then of (clean, enhanced)
+
+    def constant(first: Tensor, second: Tensor) -> Tensor:
+        return scores
+
+    labels = torch.tensor([0.5, math.nan, 0.5])
+    value = losses.discriminator_loss(constant, spectrum, clean, clean + 0.1, labels)
+    assert float(value) == pytest.approx((0.2**2 + 0.4**2 + 0.2**2) / 3)
+
+
 def test_computed_in_float32_under_autocast(spectrum: Spectrum) -> None:
     clean = torch.randn(1, 4000)
     with torch.autocast("cpu", dtype=torch.bfloat16):

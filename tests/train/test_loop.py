@@ -136,6 +136,24 @@ def test_a_full_disk_does_not_end_the_run(
     assert Run(longer, tmp_path, tiny.batches, []).training.step == 6
 
 
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_out_of_memory_says_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    real, calls = loop.train_step, []
+
+    def hungry(*arguments: object) -> dict[str, Tensor]:
+        calls.append(arguments)
+        if len(calls) > 2:
+            raise error
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "train_step", hungry)
+    with pytest.raises(SemambaError, match=r"out of memory at step 2 on cpu, with 2 pairs.*raise train\.accumulate"):
+        Run(tiny.recipe(**SAVE_EVERY_STEP), tmp_path, tiny.batches, []).train()
+    assert Run(tiny.recipe(), tmp_path, tiny.batches, []).training.step == 2
+
+
 def test_init_starts_from_given_weights(tmp_path: Path) -> None:
     Run(tiny.recipe(), tmp_path / "first", tiny.batches, []).train()
     second = Run(tiny.recipe(), tmp_path / "second", tiny.batches, [], init=tmp_path / "first" / "last")

@@ -9,7 +9,7 @@ import torch
 
 from semamba.errors import SemambaError
 from semamba.train.recipe import OptimiserConfig
-from semamba.train.step import Training, schedule, start, train_step
+from semamba.train.step import Training, differentiate, schedule, start, train_step
 from semamba.train.target import normalise_pair
 from tests.train import tiny
 
@@ -94,6 +94,36 @@ def test_schedule_warms_up_then_follows_a_cosine_to_the_floor() -> None:
     assert schedule(cfg, 9, 0.0) == pytest.approx(1.0)
     assert schedule(cfg, 500, 0.5) == pytest.approx(0.55)
     assert schedule(cfg, 1000, 1.0) == schedule(cfg, 2000, 1.7) == pytest.approx(0.1)
+
+
+def test_the_exponential_schedule_falls_once_an_epoch() -> None:
+    cfg = OptimiserConfig(schedule="exponential", warmup=10, decay=0.5, epoch=100)
+    assert [schedule(cfg, step, 0.9) for step in (4, 99, 100, 250)] == pytest.approx([0.5, 1.0, 0.5, 0.25])
+
+
+@pytest.mark.parametrize("model", [tiny.MODEL, tiny.ADVANCED, {"preset": "basic-lstm-causal"}], ids=str)
+def test_low_precision_is_close_and_leaves_float32_weights(model: dict[str, object]) -> None:
+    recipe, low = (tiny.recipe(train={"precision": name}) for name in ("float32", "bf16"))
+    t = start(dataclasses.replace(recipe, model=model), CPU)
+    pair = normalise_pair(*next(tiny.batches(0)))
+    expected, _, _ = differentiate(t, *pair)
+    t.recipe = low
+    with torch.backends.mkldnn.flags(enabled=False):
+        terms, gradients, _ = differentiate(t, *pair)
+    assert all(value.dtype == torch.float32 and value.isfinite().all() for value in (*terms.values(), *gradients))
+    assert float(terms["loss"]) == pytest.approx(float(expected["loss"]), rel=0.05)
+    assert terms["loss"] != expected["loss"], "nothing was computed in low precision"
+    with pytest.raises(SemambaError, match="precision=bf16 is for GPUs"):
+        start(low, CPU)
+
+
+def test_statistics_of_a_bad_step_do_not_stay() -> None:
+    conformer = {**tiny.ADVANCED, "mixer": {"kind": "conformer", "heads": 2, "kernel": 5}}
+    t = start(dataclasses.replace(tiny.recipe(), model=conformer), CPU)
+    noisy, clean = next(tiny.batches(0))
+    train_step(t, noisy, clean, 0.0)
+    train_step(t, noisy * float("nan"), clean, 0.0)
+    assert t.bad_steps == 1 and all(value.isfinite().all() for value in t.model.state_dict().values())
 
 
 def test_the_average_lags_behind_the_weights() -> None:

@@ -14,6 +14,13 @@ from semamba.data.dataset import Pair
 from semamba.train.recipe import Recipe
 
 MODEL = {"kind": "causal", "channels": 8, "sub_bands": 8, "d_model": 8, "blocks": 1, "heads": 2, "d_state": 4}
+ADVANCED = {
+    "kind": "advanced",
+    "stft": {"n_fft": 64, "hop_length": 32},
+    "channels": 8,
+    "blocks": 1,
+    "mixer": {"kind": "mamba", "expand": 1, "d_state": 4},
+}
 
 
 def recipe(**groups: Any) -> Recipe:

@@ -68,6 +68,8 @@ def save_state(t: Training, path: Path) -> None:
 def load_state(t: Training, path: Path) -> None:
     """Put a saved state into `t`. Raises SemambaError when the file is broken or belongs to another model."""
     content = _read(path)
+    if t.critic is not None and "discriminator" not in content:
+        raise SemambaError(f"{path}: has no discriminator; set loss.metric=0, or start from its weights with --init")
     try:
         t.model.load_state_dict(content["model"])
         t.ema.model.load_state_dict(content["ema"])

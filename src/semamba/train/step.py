@@ -69,6 +69,8 @@ class Training:
 
 def start(recipe: Recipe, device: torch.device, ranks: Ranks | None = None) -> Training:
     """A fresh Training: the first weights depend on the seed alone, so they are the same on every rank."""
+    if recipe.train.precision == "bf16" and device.type == "cpu":
+        raise SemambaError("train.precision=bf16 is for GPUs (on CPUs torch's low-precision convolutions can crash)")
     torch.manual_seed(recipe.train.seed)
     model_config = models.config_from_dict(recipe.model, "model")
     model = models.build(model_config).to(device).train()
