@@ -1,15 +1,18 @@
 """Real-time factor and peak memory of shipped and causal models, and of advanced-mamba, on a ten-second clip.
 
     python benchmarks/models.py [MODEL ...] [--threads 1 2] [--seconds 10] [--json FILE] [--no-baseline]
+                                [--isa avx2]
 
 The baseline is the same model with every layer in PyTorch and the scan a loop; it is measured right before the model,
 each in a process of its own. A baseline that takes longer than --limit-seconds is stopped, and its row has no ratio.
+With --isa the kernels and the libraries of PyTorch keep to an older instruction set, as on a machine that has no other.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +21,14 @@ from semamba.profiling.runner import Limits, measure
 from semamba.profiling.spec import Measured, Spec
 from semamba.profiling.subjects import default_names, weights_of
 from semamba.profiling.survey import default_gigabytes
+
+# What the processes that measure are told: our kernels, PyTorch's own, oneDNN's and MKL's.
+AVX2 = {
+    "SEMAMBA_ISA": "avx2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
 
 
 def main() -> None:
@@ -28,7 +39,10 @@ def main() -> None:
     parser.add_argument("--limit-seconds", type=float, default=300.0, help="of one pass")
     parser.add_argument("--no-baseline", action="store_true")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--isa", choices=("avx512", "avx2"), help="[default: the best that the processor has]")
     options = parser.parse_args()
+    if options.isa == "avx2":
+        os.environ.update(AVX2)
     place = describe(max(options.threads), "cpu")
     print(", ".join(f"{key} {value}" for key, value in place.items() if value is not None))
     limits, rows = Limits(options.limit_seconds, default_gigabytes()), []

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from semamba.models.advanced import AdvancedConfig, AdvancedModel
 from semamba.models.mixers import MixerConfig
+from semamba.ops import using
 from semamba.spectrum import StftConfig
 
 VARIANTS = {
@@ -34,6 +35,21 @@ def test_shape_range_and_gradients(name: str) -> None:
     assert (y.norm(dim=-1) <= 2 * x.norm(dim=-1) + 1e-5).all()
     y.square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_without_gradients_layers_are_joined_and_give_the_same(name: str) -> None:
+    model = small(name)
+    for parameter in model.parameters():  # fresh biases and slopes are zeros and constants
+        nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(2, 33, 17, 2)
+    with torch.inference_mode():
+        joined = model(x)[0]
+    torch.testing.assert_close(model(x)[0].detach(), joined, atol=2e-4, rtol=1e-3)
+    with torch.inference_mode(), using("reference"):
+        exact = model.double()(x.double())[0]
+    error = (joined - exact).square().sum() / exact.square().sum()
+    assert float(error) < 1e-8  # 80 dB; a phase near zero is worth no digits
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semamba.ops import BlockWeights, MambaState, cpu, cpu_layers, mamba_block, using
+from semamba.ops import BlockWeights, MambaState, cpu, cpu_layers, fused_pair, mamba_block, using
 from tests.ops.cases import (
     FORWARD,
     assert_close,
@@ -111,6 +111,42 @@ def test_any_size(
     with instructions(isa):
         weights = block_weights(d, inner, n, rank, taps, norm)
         check_against_composition(x, weights, residual=residual, reverse=reverse)
+
+
+@needs_kernels
+@isa
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    outer=st.integers(1, 2),
+    length=st.sampled_from([1, 31, 32, 33, 65]),
+    between=st.integers(1, 3),
+    d=st.integers(1, 37),
+    inner=st.integers(1, 40),
+    n=st.sampled_from([1, 4, 16, 17]),
+    norm=st.booleans(),
+)
+def test_a_pair_joined_inside_the_kernel(
+    isa: str, outer: int, length: int, between: int, d: int, inner: int, n: int, norm: bool
+) -> None:
+    x = normal_input(outer, length, between, d)
+    sizes = d, inner, n, 2, 4, norm
+    first, second = (
+        block_weights(*sizes),
+        {k: None if v is None else v.flip(0) for k, v in block_weights(*sizes).items()},
+    )
+    weight, bias = normal_input(d, 2 * d) * d**-0.5, normal_input(d)
+
+    def joined(kind: torch.dtype) -> Tensor:
+        pair = [BlockWeights(**{k: None if v is None else v.to(kind) for k, v in w.items()}) for w in (first, second)]  # type: ignore[arg-type]
+        return fused_pair(x.to(kind), pair[0], pair[1], weight.to(kind), bias.to(kind))
+
+    with instructions(isa):
+        y = joined(torch.float32)
+    assert_close(y, joined(torch.float64), FORWARD)
+    weight.requires_grad_()
+    composed = joined(torch.float32)
+    assert composed.requires_grad
+    assert_close(y, composed, FORWARD)
 
 
 @needs_kernels
@@ -272,6 +308,7 @@ def test_the_operator_keeps_the_rules_of_torch_library() -> None:
     state = torch.zeros(4, 3, 7), torch.zeros(4, 7, 3)
     weights = [w.detach() for w in weights]
     torch.library.opcheck(cpu_layers.mamba_block, (x.detach(), weights, *state, 1e-5, False, True, False, False))
+    torch.library.opcheck(cpu_layers.mamba_block_add, (x.detach() + 1, x.detach(), weights, 1e-5, False, False))
 
 
 @needs_kernels

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semamba.ops import cpu, cpu_features, dense_layer, instance_norm, using
+from semamba.ops import cpu, cpu_features, dense_layer, instance_norm, line_layer, using
 from semamba.ops.features import can_join
 from semamba.ops.memory import empty, reused_buffers
 from tests.ops.cases import (
@@ -222,6 +222,47 @@ def test_dense_layer_with_gradients_is_composed() -> None:
     # The bias of a convolution before a norm has no gradient but rounding.
     assert float(actual.pop("3").abs().max()) < 1e-3 and float(wanted.pop("3").abs().max()) < 1e-10
     assert_same_gradients(actual, wanted, 1e-4)
+
+
+# ------------------------------------------------------------------------------------- convolutions along frequency
+
+
+@needs_kernels
+@isa
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    b=st.integers(1, 2),
+    t=st.integers(8, 20),
+    f=st.sampled_from([3, 4, 9, 53, 100, 201]),
+    c=st.integers(1, 20),
+    out=st.sampled_from([3, 16, 48, 64]),
+    taps=st.integers(1, 3),
+    stride=st.integers(1, 2),
+    transposed=st.booleans(),
+)
+def test_line_layer_of_any_size(
+    isa: str, b: int, t: int, f: int, c: int, out: int, taps: int, stride: int, transposed: bool
+) -> None:
+    shape = (c, out, 1, taps) if transposed else (out, c, 1, taps)
+    x, weight = normal(b, t, f, c), normal(*shape, seed=1) * (taps * c) ** -0.5
+    weights = [weight, normal(out, seed=2), 1 + normal(out, seed=3) / 3, normal(out, seed=4), normal(out, seed=5)]
+    with torch.no_grad(), instructions(isa):
+        y = line_layer(x, *weights, stride, transposed)
+        expected = line_layer(x.double(), *(w.double() for w in weights), stride, transposed)
+    assert_close(y, expected, FORWARD)
+
+
+@needs_kernels
+def test_line_layer_is_the_same_for_threads_and_batches() -> None:
+    x, weight = normal(2, 30, 41, 16), normal(16, 32, 1, 3, seed=1)
+    weights = [weight, *(normal(32, seed=i) for i in range(2, 6))]
+    with torch.no_grad():
+        with threads(2):
+            y = line_layer(x, *weights, 2, True)
+        with threads(1):
+            assert torch.equal(line_layer(x, *weights, 2, True), y)
+            assert torch.equal(line_layer(x[1:], *weights, 2, True), y[1:])
+    torch.library.opcheck(cpu_features.line_layer, (x[:, :2], *weights, 2, True, 1e-5))
 
 
 # ------------------------------------------------------------------------------------------------------------ memory

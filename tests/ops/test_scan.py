@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -368,3 +371,15 @@ def test_with_a_broken_library(library_at: Path) -> None:
 
 def test_after_the_fallback_tests_the_kernels_are_back() -> None:
     assert cpu.available() == cpu.LIBRARY.exists()
+
+
+@needs_kernels
+def test_the_environment_names_the_instruction_set() -> None:
+    def kernel(name: str) -> subprocess.CompletedProcess[str]:
+        script = "from semamba.ops import cpu; print(cpu.kernel_name())"
+        environment = {**os.environ, cpu.ISA_VARIABLE: name}
+        return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+
+    assert kernel("portable").stdout.strip() == "portable"
+    wrong = kernel("mmx")
+    assert wrong.returncode == 1 and "SEMAMBA_ISA=mmx" in wrong.stderr

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semamba.errors import SemambaError
 from semamba.models.layers import ConvBlock, DenseBlock, FeatureConv, FeatureConvTranspose, LearnableSigmoid
 from semamba.models.mixers import MixerConfig, build_mixer, refuse_state
-from semamba.ops import reused_buffers
+from semamba.ops import can_join, reused_buffers
 from semamba.spectrum import StftConfig, magnitude, phase
 
 
@@ -111,7 +112,21 @@ class MagnitudeDecoder(nn.Module):
         self.sigmoid = LearnableSigmoid(bins, beta)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.sigmoid(self.out(self.narrow(self.up(self.dense(x)))).squeeze(-1))
+        return self.sigmoid(self.out(self._widen(self.dense(x))).squeeze(-1))
+
+    def _widen(self, x: Tensor) -> Tensor:
+        """(B, T, H, C) -> (B, T, F, 1). Two linear maps with nothing in between are one where no gradient is wanted."""
+        up, narrow = self.up, self.narrow
+        assert up.bias is not None and narrow.conv.bias is not None
+        if not can_join([x], [up.weight, narrow.conv.weight]):
+            return narrow(up(x))
+        weight = narrow.conv.weight[0, :, 0, 0]  # (C,)
+        taps = torch.einsum("cof,o->cf", up.weight[:, :, 0], weight)  # (C, 3): onto bins 2 h, 2 h + 1 and 2 h + 2
+        first, second, third = (x @ taps).unbind(-1)  # (B, T, H) each
+        even = F.pad(first, (0, 1)) + F.pad(third, (1, 0))
+        odd = F.pad(second, (0, 1))
+        y = torch.stack([even, odd], dim=-1).flatten(2)[:, :, :-1, None] + (up.bias @ weight + narrow.conv.bias)
+        return narrow.activation(narrow.norm(y))
 
 
 class PhaseDecoder(nn.Module):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from semamba.ops import can_join, dense_layer, fused_backend, instance_norm, prelu
+from semamba.ops import can_join, dense_layer, fused_backend, instance_norm, line_layer, prelu
 
 
 class FeatureConv(nn.Conv2d):
@@ -74,22 +74,25 @@ class ConvBlock(nn.Module):
         self.activation = FeaturePReLU(conv.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._finish(self.conv(x))
+        conv, norm, weights = self.conv, self.norm, self._weights()
+        alone = conv.kernel_size[0] == 1 and conv.padding == (0, 0) and conv.stride[0] == 1  # frame by frame
+        if alone and can_join([x], weights):
+            transposed = isinstance(conv, FeatureConvTranspose)
+            return line_layer(x, *weights, stride=conv.stride[1], transposed=transposed, eps=norm.eps)
+        y = conv(x)
+        if fused_backend(y, weights) == "cpu":
+            return instance_norm(y, *weights[2:], norm.eps, owned=True)
+        return self.activation(norm(y))
 
     def join(self, groups: list[Tensor]) -> Tensor:
         """The block of the groups' channels side by side, for a 3 x 3 convolution; not copied where a kernel can."""
-        conv, norm = self.conv, self.norm
-        assert conv.bias is not None
-        weights = conv.weight, conv.bias, norm.weight, norm.bias, self.activation.weight
-        if can_join(groups, weights):
-            return dense_layer(groups, *weights, dilation=conv.dilation[0], eps=norm.eps)
+        if can_join(groups, self._weights()):
+            return dense_layer(groups, *self._weights(), dilation=self.conv.dilation[0], eps=self.norm.eps)
         return self(torch.cat(groups, dim=-1) if len(groups) > 1 else groups[0])
 
-    def _finish(self, y: Tensor) -> Tensor:
-        norm, slope = self.norm, self.activation.weight
-        if fused_backend(y, (norm.weight, norm.bias, slope)) == "cpu":
-            return instance_norm(y, norm.weight, norm.bias, slope, norm.eps, owned=True)
-        return self.activation(norm(y))
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        assert self.conv.bias is not None  # the layers are made with one
+        return self.conv.weight, self.conv.bias, self.norm.weight, self.norm.bias, self.activation.weight
 
 
 class DenseBlock(nn.Module):

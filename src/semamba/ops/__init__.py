@@ -2,7 +2,7 @@
 
 from semamba.ops.block import BlockWeights, MambaState, fused_pair, mamba_block, mamba_pair
 from semamba.ops.dispatch import backend_for, fused_backend, selective_scan, using
-from semamba.ops.features import can_join, dense_layer, instance_norm, prelu
+from semamba.ops.features import can_join, dense_layer, instance_norm, line_layer, prelu
 from semamba.ops.frequency import frequency_attention, frequency_conv
 from semamba.ops.memory import reused_buffers
 
@@ -17,6 +17,7 @@ __all__ = [
     "fused_backend",
     "fused_pair",
     "instance_norm",
+    "line_layer",
     "mamba_block",
     "mamba_pair",
     "prelu",

@@ -7,6 +7,7 @@ The library is plain C functions in one shared object, built with the package an
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,9 @@ from torch import Tensor
 
 LIBRARY = Path(__file__).with_name("_kernels.dll" if sys.platform == "win32" else "_kernels.so")
 
+ISA_VARIABLE = "SEMAMBA_ISA"  # environment: avx512, avx2 or portable instead of the best that there is
+
+_COUNTS = ("semamba_lanes", "semamba_chunk", "semamba_dense_bins", "semamba_dense_scratch")
 _Int, _Pointer = ctypes.c_int64, ctypes.c_void_p
 
 
@@ -34,15 +38,25 @@ class _ScanArgs(ctypes.Structure):
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    if not LIBRARY.exists():
+    if not LIBRARY.exists() or _why_it_does_not_load():
         return None
+    library = ctypes.CDLL(str(LIBRARY))
+    library.semamba_kernel.restype = ctypes.c_char_p
+    for name in _COUNTS:
+        getattr(library, name).restype = ctypes.c_int64
+    wanted = os.environ.get(ISA_VARIABLE)
+    if wanted and not library.semamba_use(wanted.encode()):
+        raise ValueError(f"{ISA_VARIABLE}={wanted}: this machine or build has no such kernels; try avx2 or portable")
+    return library
+
+
+def _why_it_does_not_load() -> str:
     try:
         library = ctypes.CDLL(str(LIBRARY))
-    except OSError:
-        return None
-    library.semamba_kernel.restype = ctypes.c_char_p
-    library.semamba_lanes.restype = library.semamba_chunk.restype = ctypes.c_int64
-    return library
+    except OSError as error:
+        return str(error)
+    older = not all(hasattr(library, name) for name in _COUNTS)
+    return "it was built from older sources" if older else ""
 
 
 def available() -> bool:
@@ -59,16 +73,18 @@ def why_unavailable() -> str:
     """One line for `semamba doctor`."""
     if not LIBRARY.exists():
         return "the C++ kernels were not built (no compiler when the package was installed)"
-    try:
-        ctypes.CDLL(str(LIBRARY))
-    except OSError as error:
-        return f"the C++ kernels do not load: {error}"
-    return ""
+    reason = _why_it_does_not_load()
+    return f"the C++ kernels do not load: {reason}" if reason else ""
 
 
 def kernel_name() -> str:
     """Instruction set in use: avx512, avx2 or portable."""
     return loaded().semamba_kernel().decode()
+
+
+def lanes() -> int:
+    """Floats in a vector of the instruction set in use."""
+    return int(loaded().semamba_lanes())
 
 
 def use(name: str) -> None:

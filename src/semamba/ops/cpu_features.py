@@ -33,6 +33,10 @@ class _DenseArgs(ctypes.Structure):
     ]
 
 
+class _LineArgs(ctypes.Structure):
+    _fields_ = fields("lines F G C O taps stride transposed threads", "x weight bias y partial")
+
+
 # ---------------------------------------------------------------------------------------------- instance norm and PReLU
 
 
@@ -135,20 +139,68 @@ def dense_layer(
     args.groups = len(groups)
     for i, group in enumerate(groups):
         args.x[i] = address(group)
-    block = library.semamba_dense_bins()
     y, packed = empty(batch, frames, bins, out), torch.empty(library.semamba_dense_scratch(ctypes.byref(args)))
-    partial = torch.empty(batch * frames * -(-bins // block), 3, out)
-    statistics = torch.empty(2, batch, out)
-    args.weight, args.bias = address(tensors[0]), address(tensors[1])
-    args.y, args.packed, args.partial = address(y), address(packed), address(partial)
-    norm = _NormArgs(batch=batch, T=frames, F=bins, C=out, block=block, threads=threads, eps=eps)
-    norm.x = norm.y = address(y)
-    norm.weight, norm.bias, norm.slope = (address(t) for t in tensors[2:])
-    norm.partial, norm.mean, norm.inverse = address(partial), address(statistics[0]), address(statistics[1])
+    args.weight, args.bias, args.y, args.packed = (address(t) for t in (*tensors[:2], y, packed))
+    norm, held = _norm_in_place(y, tensors[2:], library.semamba_dense_bins(), eps)
+    args.partial = norm.partial
     library.semamba_dense_forward(ctypes.byref(args), ctypes.byref(norm))
+    del held
     return y
 
 
 @dense_layer.register_fake
 def _(groups, weight, bias, norm_weight, norm_bias, slope, dilation, eps):  # type: ignore[no-untyped-def]
     return groups[0].new_empty(*groups[0].shape[:3], weight.shape[0])
+
+
+def _norm_in_place(y, weights, block, eps):  # type: ignore[no-untyped-def]
+    """The structure for norm and PReLU behind a convolution that leaves statistics, and what it points into."""
+    batch, frames, bins, channels = y.shape
+    partial = torch.empty(batch * frames * -(-bins // block), 3, channels)
+    mean, inverse = torch.empty(batch, channels), torch.empty(batch, channels)
+    args = _NormArgs(batch=batch, T=frames, F=bins, C=channels, block=block, threads=torch.get_num_threads(), eps=eps)
+    args.x = args.y = address(y)
+    args.weight, args.bias, args.slope = map(address, weights)
+    args.partial, args.mean, args.inverse = address(partial), address(mean), address(inverse)
+    return args, (partial, mean, inverse)
+
+
+# ---------------------------------------------------------------------------------- convolutions along frequency alone
+
+
+@torch.library.custom_op("semamba::line_layer", mutates_args=(), device_types="cpu")
+def line_layer(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    slope: Tensor,
+    stride: int,
+    transposed: bool,
+    eps: float,
+) -> Tensor:
+    """x (B, T, F, C), weight (O, C, 1, taps) or transposed (C, O, 1, taps) -> convolution, norm, PReLU (B, T, G, O)."""
+    x = x.contiguous()
+    tensors = [t.contiguous() for t in (weight, bias, norm_weight, norm_bias, slope)]
+    y = empty(*_line_shape(x, weight, stride, transposed))
+    batch, frames, bins, channels = x.shape
+    args = _LineArgs(lines=batch * frames, F=bins, G=y.shape[2], C=channels, O=y.shape[3], taps=weight.shape[3])
+    args.stride, args.transposed, args.threads = stride, transposed, torch.get_num_threads()
+    args.x, args.weight, args.bias, args.y = (address(t) for t in (x, *tensors[:2], y))
+    norm, held = _norm_in_place(y, tensors[2:], y.shape[2], eps)
+    args.partial = norm.partial
+    loaded().semamba_line_forward(ctypes.byref(args), ctypes.byref(norm))
+    del held
+    return y
+
+
+@line_layer.register_fake
+def _(x, weight, bias, norm_weight, norm_bias, slope, stride, transposed, eps):  # type: ignore[no-untyped-def]
+    return x.new_empty(_line_shape(x, weight, stride, transposed))
+
+
+def _line_shape(x: Tensor, weight: Tensor, stride: int, transposed: bool) -> tuple[int, int, int, int]:
+    bins, taps = x.shape[2], weight.shape[3]
+    out = (bins - 1) * stride + taps if transposed else (bins - taps) // stride + 1
+    return x.shape[0], x.shape[1], out, weight.shape[1 if transposed else 0]

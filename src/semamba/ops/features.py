@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semamba.ops import cpu_features
+from semamba.ops import cpu, cpu_features
 from semamba.ops.dispatch import fused_backend
 
 
@@ -67,6 +67,29 @@ def dense_layer(
         return cpu_features.dense_layer(list(groups), *weights, dilation, eps)
     x = torch.cat(list(groups), dim=-1)
     y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=(dilation, 1), dilation=(dilation, 1)).permute(0, 2, 3, 1)
+    return instance_norm(y, norm_weight, norm_bias, slope, eps, owned=True)
+
+
+def line_layer(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    slope: Tensor,
+    stride: int = 1,
+    transposed: bool = False,
+    eps: float = 1e-5,
+) -> Tensor:
+    """A convolution along frequency without padding, or a transposed one, then `instance_norm` with PReLU.
+
+    x: (B, T, F, C); weight: (O, C, 1, taps), transposed (C, O, 1, taps). Returns (B, T, G, O).
+    """
+    weights, outputs = (weight, bias, norm_weight, norm_bias, slope), norm_weight.shape[0]
+    if can_join([x], weights) and outputs % cpu.lanes() == 0:
+        return cpu_features.line_layer(x, *weights, stride, transposed, eps)
+    convolve = F.conv_transpose2d if transposed else F.conv2d
+    y = convolve(x.permute(0, 3, 1, 2), weight, bias, stride=(1, stride)).permute(0, 2, 3, 1)
     return instance_norm(y, norm_weight, norm_bias, slope, eps, owned=True)
 
 

@@ -188,3 +188,7 @@ SEMAMBA_API void semamba_dense_forward(const DenseArgs* a, const NormArgs* norm)
     forward(*a, a->batch * ((a->T + stretch - 1) / stretch) * a->dilation * blocks, chosen->dense_forward);
     norm_finish(*norm);
 }
+SEMAMBA_API void semamba_line_forward(const LineArgs* a, const NormArgs* norm) {
+    forward(*a, a->lines, chosen->line_forward);
+    norm_finish(*norm);
+}

@@ -60,6 +60,14 @@ struct DenseArgs {
     float *y, *packed, *partial;
 };
 
+// A convolution along frequency, or a transposed one; see line.h. x (lines, F, C), y (lines, G, O), weight (O, C, taps) or
+// (C, O, taps); `partial` becomes that of NormArgs with whole lines as blocks.
+struct LineArgs {
+    int64_t lines, F, G, C, O, taps, stride, transposed, threads;
+    const float *x, *weight, *bias;
+    float *y, *partial;
+};
+
 // Steps between two stored states; the backward pass recomputes what lies between.
 constexpr int64_t kChunk = 32;
 
@@ -93,4 +101,5 @@ struct Kernels {
     int64_t (*dense_weights_size)(const DenseArgs&);
     void (*dense_weights)(const DenseArgs&, int64_t begin, int64_t end);
     void (*dense_forward)(const DenseArgs&, int64_t begin, int64_t end);
+    void (*line_forward)(const LineArgs&, int64_t begin, int64_t end);
 };

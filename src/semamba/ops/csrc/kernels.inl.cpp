@@ -4,6 +4,7 @@
 #include "block.h"
 #include "dense.h"
 #include "frequency.h"
+#include "line.h"
 #include "norm.h"
 #include "scan.h"
 
@@ -172,6 +173,6 @@ const Kernels kernels = {
     conv_sums, conv_forward, conv_backward, conv_finish,
     attention_sums, attention_forward, attention_backward, attention_finish,
     norm_statistics, norm_combine, norm_apply, norm_gradient_sums, norm_gradient_combine, norm_gradient_apply,
-    dense_weights_size, dense_weights, dense_forward};
+    dense_weights_size, dense_weights, dense_forward, line_forward};
 
 }  // namespace SEMAMBA_NAMESPACE
