@@ -20,6 +20,8 @@ from semamba.cli import app
 RECIPE = """
 model: {kind: causal, channels: 8, sub_bands: 8, d_model: 8, blocks: 1, heads: 2, d_state: 4}
 mix: {crop_seconds: 0.5}
+loss: {metric: 0.05}
+discriminator: {channels: 4, jobs: 1}
 optimiser: {warmup: 2}
 train: {steps: 6, batch_size: 2, log_every: 1, validate_every: 0, checkpoint_minutes: 0, workers: 0, device: cpu}
 valid: {jobs: 1}

@@ -1,4 +1,4 @@
-"""The metric recipe: labels arrive late and stall nothing, the discriminator learns, kills and crashes change nothing."""
+"""The metric recipe: labels arrive late and stall nothing, both nets learn, kills and crashes change nothing."""
 
 from __future__ import annotations
 

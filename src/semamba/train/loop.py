@@ -25,10 +25,11 @@ from semamba.metrics.pool import new_pool
 from semamba.train import state
 from semamba.train.distributed import Ranks, choose_device
 from semamba.train.recipe import Recipe
+from semamba.train.scores import score_all
 from semamba.train.state import RunFolder
 from semamba.train.step import Training, start, train_step
 from semamba.train.tracking import Display, Means, Tracker, duration, terms
-from semamba.train.validate import score_all, validate
+from semamba.train.validate import validate
 
 BUDGET = 1000  # reason to stop, above every signal number
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]  # first step -> pairs (noisy, clean), each (B, n)
