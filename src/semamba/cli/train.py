@@ -51,7 +51,7 @@ def train(
         loaded,
         out or Path("runs") / loaded.name,
         sources.open_training(loaded, manifest, cache, ranks.share, ranks.device),
-        sources.open_validation(loaded, manifest),
+        sources.open_validation(loaded, manifest) if ranks.first else [],
         budget=budget,
         resume=resume,
         init=init,
