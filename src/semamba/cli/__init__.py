@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from semamba import __version__
-from semamba.cli import ablate, benchmark, data, doctor, enhance, evaluate, models, profile, serve, train
+from semamba.cli import ablate, benchmark, data, doctor, enhance, evaluate, live, models, profile, report, serve, train
 from semamba.errors import SemambaError
 
 
@@ -57,8 +57,10 @@ def semamba(
 app.command("enhance")(enhance.enhance)
 app.command("evaluate")(evaluate.evaluate)
 app.command("benchmark")(benchmark.benchmark)
+app.command("live")(live.live)
 app.command("models")(models.models)
 app.command("profile")(profile.profile)
+app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
