@@ -17,7 +17,8 @@ import numpy as np
 from semamba import audio, checkpoint
 from semamba.errors import SemambaError
 from semamba.evaluation.cache import ScoreCache, digest, measuring_digest, model_digest
-from semamba.evaluation.sets import Item, TestSet
+from semamba.evaluation.cost import cost
+from semamba.evaluation.sets import Item, TestSet, spread
 from semamba.inference.enhance import Enhancer, load
 from semamba.metrics import report
 from semamba.metrics.evaluate import Measures, Pair, Scored, evaluate_pairs
@@ -70,6 +71,7 @@ class Benchmark:
         self._measuring = measuring_digest(measures)
         self._transcripts, self._keep, self._progress = dict(transcripts or {}), keep, progress
         self._loaded: dict[str, Enhancer] = {}
+        self._cost = {label: cost(name) for label, name in self._models.items()}
 
     def run(self, sets: Sequence[TestSet], command: str = "") -> list[dict[str, Any]]:
         names = [test_set.name for test_set in sets]
@@ -98,6 +100,7 @@ class Benchmark:
         for label, outcome in outcomes.items():
             record["systems"][label]["elapsed"] = outcome.elapsed
         record["seconds"] = outcomes[NOISY].seconds
+        record["cost"] = self._cost
         return record
 
     def _one_system(self, label: str, test_set: TestSet) -> Outcome:
@@ -150,7 +153,7 @@ class Benchmark:
 
     def _keep_audio(self, test_set: TestSet) -> dict[str, dict[str, str]]:
         kept = {}
-        for item in _spread(test_set.items, self._keep):
+        for item in spread(test_set.items, self._keep):
             try:
                 clean, noisy, rate = item.load()
             except SemambaError:
@@ -203,14 +206,6 @@ def _cell(part: Mapping[str, Any], metric: str) -> str:
     interval = part["interval"][metric]
     half_width = (interval[1] - interval[0]) / 2 if interval else float("nan")
     return report.Estimate(mean, half_width, part["count"][metric]).text(metric)
-
-
-def _spread(items: Sequence[Item], count: int) -> list[Item]:
-    """`count` items, evenly over the set."""
-    if count <= 0 or not items:
-        return []
-    chosen = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
-    return [items[index] for index in chosen]
 
 
 def _file_name(text: str) -> str:

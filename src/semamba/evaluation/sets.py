@@ -5,10 +5,11 @@ Letters: n samples of one channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from semamba.data.manifest import Entry, Manifest
 from semamba.errors import SemambaError
 from semamba.metrics.pairs import find_pairs
 
+T = TypeVar("T")
 Wave = NDArray[np.float32]
 Recording = tuple[Wave, Wave, int]  # clean (n,), noisy (n,), rate in Hz
 
@@ -68,6 +70,14 @@ def open_material(place: str, kind: str) -> tuple[Entry, ...]:
         return rows
     key = "clean" if kind == "speech" else kind
     return Manifest.from_folders(**{key: place}).select(kind=kind).entries
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """`count` of the items, evenly over all."""
+    if count <= 0 or not items:
+        return []
+    chosen = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
+    return [items[index] for index in chosen]
 
 
 def read_pair(clean: Path, noisy: Path) -> Recording:
