@@ -3,7 +3,7 @@
     python benchmarks/silence.py [--seconds 20] [--turns 5] [--threads 2] [MODEL ...]
 
 Files of 32-bit floats: noise; digital zeros; a constant of 1e-40, itself a denormal number; and noise that fades by
-2000 dB, through all denormal numbers. Each is read, enhanced and written by the command, files taking turns; a row shows
+2000 dB, through all denormal numbers. Each is read, enhanced and written by the command, in turns; a row shows
 medians, and the median of the ratios to the noisy file of the same turn. A model without weights gets random ones.
 """
 
