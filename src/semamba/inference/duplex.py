@@ -58,6 +58,7 @@ class Duplex:
         self._load, self._blocks, self._late, self._dropped = 0.0, 0, 0, 0
         self._lock, self._wake = threading.Lock(), threading.Event()
         self._stopping = False
+        self._busy = False
         self._turn = 0  # counts restarts: a block of an earlier turn has no place in this one
         self.restart()
         self._thread = threading.Thread(target=self._work, name="semamba-live", daemon=True)
@@ -102,6 +103,12 @@ class Duplex:
         return result
 
     @property
+    def idle(self) -> bool:
+        """Whether all blocks so far are done."""
+        with self._lock:
+            return not self._waiting and not self._busy
+
+    @property
     def status(self) -> Status:
         return Status(
             input_level=_decibels(self._input_energy),
@@ -128,13 +135,14 @@ class Duplex:
         with self._lock:
             if not self._waiting:
                 return False
-            block, turn = self._waiting.popleft(), self._turn
+            block, turn, self._busy = self._waiting.popleft(), self._turn, True
         began = time.perf_counter()
         result = self._enhance(block)
         share = (time.perf_counter() - began) * self._streamer.sample_rate / self.block
         self._load += (share - self._load) * self._pace(_GAIN_SECONDS)
         self._blocks += 1
         with self._lock:
+            self._busy = False
             if turn != self._turn:
                 return True
             if self._owed > 0:
