@@ -90,6 +90,12 @@ def test_another_suffix_keeps_the_sample_format_where_it_can() -> None:
         audio.output_format(info, "x.xyz")
 
 
+def test_mp3_becomes_pcm_in_a_wav_file() -> None:
+    mp3 = AudioInfo(8000, 1, 100, "MP3", "MPEG_LAYER_III", suffix=".mp3")
+    assert output_format(mp3, "y.wav").subtype == "PCM_16"
+    assert output_format(mp3, "y.mp3").subtype == "MPEG_LAYER_III"
+
+
 def test_wav_that_would_pass_4_gib_becomes_rf64() -> None:
     info = audio.AudioInfo(48_000, 2, 10 * 3600 * 48_000, "WAV", "PCM_16", suffix=".wav")
     assert audio.output_format(info, "x.wav").format == "RF64"

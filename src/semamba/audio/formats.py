@@ -74,6 +74,9 @@ def output_format(source: AudioInfo, target: str | Path) -> AudioInfo:
     elif suffix in _CONTAINERS:
         container, promised = _CONTAINERS[suffix]
         subtype, endian = promised or source.subtype, "FILE"
+        if subtype.startswith("MPEG") and container != "MP3":
+            # A WAV file may hold MP3, but hardly anybody expects it to, and not every rate can be written so.
+            subtype = "PCM_16"
     else:
         known = " ".join(sorted(AUDIO_SUFFIXES))
         raise SemambaError(f"{target}: cannot write files ending in '{suffix}'; use one of {known}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import threading
 from collections.abc import Iterator, Mapping
@@ -214,10 +215,8 @@ class Production:
 
     def _in_words(self, text: object) -> str:
         """Messages name the file as its sender does, not where it lies here."""
-        words = str(text)
-        for path in sorted(self._upload.path.parent.glob("*"), key=lambda path: -len(str(path))):
-            words = words.replace(str(path), self._upload.name)
-        return words.replace(str(self._upload.path.parent / "result"), self._upload.name)
+        folder = re.escape(str(self._upload.path.parent))
+        return re.sub(rf"{folder}[\\/][\w.]+", lambda _: self._upload.name, str(text))
 
 
 def _quoted(name: str) -> str:
