@@ -13,7 +13,22 @@ import typer
 from typer.core import TyperGroup
 
 from semamba import __version__
-from semamba.cli import ablate, benchmark, data, doctor, enhance, evaluate, live, models, profile, report, serve, train
+from semamba.cli import (
+    ablate,
+    benchmark,
+    data,
+    doctor,
+    enhance,
+    evaluate,
+    export,
+    listen,
+    live,
+    models,
+    profile,
+    report,
+    serve,
+    train,
+)
 from semamba.errors import SemambaError
 
 
@@ -60,12 +75,14 @@ app.command("benchmark")(benchmark.benchmark)
 app.command("live")(live.live)
 app.command("models")(models.models)
 app.command("profile")(profile.profile)
+app.command("listen")(listen.listen)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
 app.command("ablate")(ablate.ablate)
 app.command("convert")(models.convert)
+app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 
 
