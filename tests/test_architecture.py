@@ -18,8 +18,8 @@ PACKAGE = ROOT / "src" / "semamba"
 # Room -> storey. An import goes to a lower storey, stays in its room, or is one of the arrows below.
 STOREYS = {
     **dict.fromkeys(("cli", "web"), 6),
-    **dict.fromkeys(("profiling", "evaluation"), 5),
-    **dict.fromkeys(("train", "inference", "export", "metrics", "convert"), 4),
+    **dict.fromkeys(("profiling", "export", "evaluation"), 5),
+    **dict.fromkeys(("train", "inference", "metrics", "convert"), 4),
     **dict.fromkeys(("checkpoint", "data", "losses"), 3),
     **dict.fromkeys(("models",), 2),
     **dict.fromkeys(("ops", "spectrum", "perceptual"), 1),

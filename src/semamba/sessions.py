@@ -28,3 +28,13 @@ def open_session(path: str | Path, threads: int = 1, extra: str = "export") -> A
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no common class for what it raises
         raise SemambaError(f"{path}: not a graph that onnxruntime can run ({str(error).splitlines()[0]})") from None
+
+
+def quantise(source: Path, target: Path) -> None:
+    """Weights of matrix products as int8, activations quantised when they come (onnxruntime's dynamic quantisation).
+
+    Needs onnx as well.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(source, target, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8, per_channel=True)
