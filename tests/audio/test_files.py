@@ -91,9 +91,9 @@ def test_another_suffix_keeps_the_sample_format_where_it_can() -> None:
 
 
 def test_mp3_becomes_pcm_in_a_wav_file() -> None:
-    mp3 = AudioInfo(8000, 1, 100, "MP3", "MPEG_LAYER_III", suffix=".mp3")
-    assert output_format(mp3, "y.wav").subtype == "PCM_16"
-    assert output_format(mp3, "y.mp3").subtype == "MPEG_LAYER_III"
+    mp3 = audio.AudioInfo(8000, 1, 100, "MP3", "MPEG_LAYER_III", suffix=".mp3")
+    assert audio.output_format(mp3, "y.wav").subtype == "PCM_16"
+    assert audio.output_format(mp3, "y.mp3").subtype == "MPEG_LAYER_III"
 
 
 def test_wav_that_would_pass_4_gib_becomes_rf64() -> None:
