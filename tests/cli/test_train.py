@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -82,12 +83,34 @@ def test_kill_and_resume_by_the_same_command(corpus: Path, tmp_path: Path) -> No
     assert (tmp_path / "x" / "model.safetensors").is_file()
 
 
+def test_trains_on_shards_and_on_pairs_past_a_damaged_file(corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    rows = [line.replace(",valid,", ",train,") for line in (corpus / "manifest.csv").read_text().splitlines()]
+    damaged = ["clean/d.wav,train,paired_clean,s,made-up,CC0", "noisy/d.wav,train,paired_noisy,s,made-up,CC0"]
+    for line in damaged:
+        (corpus / line.split(",")[0]).write_bytes(b"not audio")
+    both = rows + [line for line in (corpus / "manifest.csv").read_text().splitlines() if ",valid," in line]
+    (corpus / "pairs.csv").write_text("\n".join(both + damaged) + "\n")
+    with pytest.warns(UserWarning, match=r"d\.wav: cannot be read"):
+        packed = ["data", "shard", str(corpus / "pairs.csv"), "-o", str(tmp_path / "s"), "--shard-mb", "0.05"]
+        assert CliRunner().invoke(app, packed).exit_code == 0
+    for manifest in (corpus / "pairs.csv", tmp_path / "s/manifest.csv"):
+        out = tmp_path / manifest.parent.name
+        command = ["train", str(corpus / "tiny.yaml"), "--data", str(manifest), "--out", str(out / "run")]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = CliRunner().invoke(app, [*command, "--set", "mix.paired=0.5"])
+        assert result.exit_code == 0, result.output
+        assert "all steps done at step 6" in result.output
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--set", "train.batchsize=2"], "did you mean 'batch_size'"),
         (["--set", "valid.split=test"], "test split must not choose"),
         (["--set", "valid.split=nowhere"], "nowhere"),
+        (["--set", "mix.paired=0.5"], "no recorded pairs"),
         (["--set", "train.steps=auto"], "--time-budget"),
         (["--set", "model.kind=advnced"], "advnced"),
         (["--time-budget", "soon"], "time budget 'soon'"),

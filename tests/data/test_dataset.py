@@ -15,6 +15,7 @@ from semamba.data.dataset import MixDataset, PairDataset, batches, validation_pa
 from semamba.data.manifest import Manifest
 from semamba.data.mixing import MixConfig
 from semamba.errors import SemambaError
+from tests.data.test_recorded import write_pairs
 
 MIX = MixConfig(crop_seconds=0.5)
 
@@ -79,6 +80,16 @@ def test_validation_pairs_are_fixed(corpus: Path) -> None:
     assert len(validation_pairs(manifest, "valid/paired")) == 3
     with pytest.raises(SemambaError, match="to validate on in 'absent'"):
         validation_pairs(manifest, "absent")
+
+
+def test_bad_validation_pairs_are_named_and_left_out(tmp_path: Path) -> None:
+    path = write_pairs(tmp_path, count=4)
+    (tmp_path / "noisy/0.wav").write_bytes(b"?")
+    soundfile.write(tmp_path / "clean/1.wav", np.zeros(100), 16000)
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if "noisy/2" not in line))
+    with pytest.warns(UserWarning) as caught:
+        assert len(validation_pairs(Manifest.read(path), "train")) == 1
+    assert len(caught) == 3
 
 
 def test_real_corpus(shared_dir: Path) -> None:

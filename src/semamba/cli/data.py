@@ -69,6 +69,38 @@ def prepare(
     _print_report(report, chosen)
 
 
+@app.command()
+def shard(
+    manifest: Annotated[Path, typer.Argument(help="Manifest in CSV.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for manifest.csv and the shards.")],
+    shard_mb: Annotated[float, typer.Option(help="About the size of a shard.", min=0.01)] = 512,
+    split: Annotated[str, typer.Option(help="What to pack; the rest keeps its files.")] = "train",
+    seed: Annotated[int, typer.Option(help="Of the order in which files are packed.")] = 0,
+) -> None:
+    """Pack a corpus that is too large for memory into tar archives; train with --data DIR/manifest.csv as always."""
+    from semamba.data.manifest import Manifest
+    from semamba.data.shards import write_shards
+
+    with _progress("Packing") as progress:
+        packed = write_shards(Manifest.read(manifest), out, split, shard_mb, seed=seed, progress=progress)
+    shards = {entry.shard for entry in packed if entry.shard}
+    rows = sum(entry.shard is not None for entry in packed)
+    typer.echo(f"{rows:,} files in {len(shards)} shards, {len(packed) - rows:,} beside them; {out / 'manifest.csv'}")
+
+
+@app.command()
+def join(
+    manifests: Annotated[list[Path], typer.Argument(help="Manifests in CSV.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write.")],
+) -> None:
+    """Make one manifest of several, for example speech of one corpus and noise of another."""
+    from semamba.data.manifest import Manifest
+
+    entries = tuple(entry for path in manifests for entry in Manifest.read(path))
+    Manifest(entries).write(out)
+    typer.echo(f"{len(entries):,} rows in {out}")
+
+
 @contextmanager
 def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr; yields a function of (done, total)."""
@@ -76,7 +108,8 @@ def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

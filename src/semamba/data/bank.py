@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import numpy as np
 from semamba.data.manifest import KINDS, PAIRED, Entry, Manifest
 from semamba.data.reading import read_int16
 from semamba.errors import SemambaError
+from semamba.files import write_atomic
 
 FRAME_SECONDS = 0.01
 ACTIVE_BELOW_DB = 25.0  # a frame speaks when it is at most this far below the loud frames of its file
@@ -70,28 +70,43 @@ class SpeechBank:
         Raises SemambaError when neither speech nor a pair is left.
         """
         entries = _usable(manifest, split)
-        if cache is not None:
-            return cls._cached(entries, sample_rate, Path(cache), manifest.origin, split)
-        audio, tracks = assemble(read_files(entries, sample_rate))
-        _require_voices(tracks, manifest.origin, split)
-        return cls(audio, tracks, sample_rate)
+        if any(entry.shard for entry in entries):
+            raise SemambaError(f"{manifest.origin}: split '{split}' lies in shards, which are read window by window")
+        stem = None if cache is None else Path(cache) / f"bank-{_fingerprint(entries, sample_rate)}"
+        if stem is not None and _index(stem).exists():
+            return cls.open(stem, sample_rate)
+        bank = cls.build(read_files(entries, sample_rate), sample_rate)
+        if not (bank.voices or bank.pairs):
+            raise SemambaError(
+                f"{manifest.origin}: no readable speech or pairs in split '{split}'; check the split and kind columns"
+            )
+        if stem is None:
+            return bank
+        bank.save(stem)
+        return cls.open(stem, sample_rate)
 
     @classmethod
-    def _cached(cls, entries: list[Entry], sample_rate: int, folder: Path, origin: str, split: str) -> SpeechBank:
-        key = _fingerprint(entries, sample_rate)
-        array, index = folder / f"bank-{key}.npy", folder / f"bank-{key}.json"
-        if not index.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            audio, tracks = assemble(read_files(entries, sample_rate))
-            _require_voices(tracks, origin, split)
-            scratch = folder / f"bank-{key}.{os.getpid()}.tmp"
-            with scratch.open("wb") as stream:
-                np.save(stream, audio)
-            scratch.replace(array)
-            scratch.write_text(json.dumps([asdict(track) for track in tracks]))
-            scratch.replace(index)  # last, so that an index always has its array
-        tracks = [Track(**fields) for fields in json.loads(index.read_text())]
-        return cls(np.load(array, mmap_mode="r"), tracks, sample_rate)
+    def build(cls, pieces: Iterable[Piece], sample_rate: int = 16000) -> SpeechBank:
+        """A bank of files and their samples (n,) int16, in any order."""
+        return cls(*_assemble(pieces), sample_rate)
+
+    def save(self, stem: Path) -> None:
+        """Write `stem`.npy and `stem`.json for `open`."""
+        stem.parent.mkdir(parents=True, exist_ok=True)
+
+        def dump(temporary: Path) -> None:
+            with temporary.open("wb") as stream:
+                np.save(stream, self.audio)
+
+        write_atomic(_array(stem), dump)
+        text = json.dumps([asdict(track) for track in self.tracks])
+        write_atomic(_index(stem), lambda temporary: temporary.write_text(text))  # last: an index always has its array
+
+    @classmethod
+    def open(cls, stem: Path, sample_rate: int = 16000) -> SpeechBank:
+        """A saved bank, its array mapped into memory."""
+        tracks = [Track(**fields) for fields in json.loads(_index(stem).read_text())]
+        return cls(np.load(_array(stem), mmap_mode="r"), tracks, sample_rate)
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -135,7 +150,7 @@ def read_files(entries: Iterable[Entry], sample_rate: int) -> Iterator[Piece]:
                 yield entry, samples
 
 
-def assemble(pieces: Iterable[Piece]) -> tuple[np.ndarray, list[Track]]:
+def _assemble(pieces: Iterable[Piece]) -> tuple[np.ndarray, list[Track]]:
     """One array of all samples, kind by kind and voice by voice, and what lies where."""
     ordered = sorted(pieces, key=lambda piece: (piece[0].kind, _voice(piece[0]) if piece[0].kind == "speech" else ""))
     audio = np.empty(sum(len(samples) for _, samples in ordered), np.int16)
@@ -196,11 +211,12 @@ def _match(tracks: Iterable[Track], tolerance: int) -> list[tuple[int, int, int]
     return pairs
 
 
-def _require_voices(tracks: list[Track], origin: str, split: str) -> None:
-    if not any(track.kind in ("speech", "paired_noisy") for track in tracks):
-        raise SemambaError(
-            f"{origin}: no readable speech or pairs in split '{split}'; check the split and kind columns"
-        )
+def _array(stem: Path) -> Path:
+    return stem.with_name(f"{stem.name}.npy")
+
+
+def _index(stem: Path) -> Path:
+    return stem.with_name(f"{stem.name}.json")
 
 
 def _fingerprint(entries: list[Entry], sample_rate: int) -> str:

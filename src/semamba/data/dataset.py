@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,8 +161,17 @@ def read_pair(name: str, clean: Path, noisy: Path, sample_rate: int = 16000) -> 
 
 def validation_pairs(manifest: Manifest, split: str = "valid", mixtures: int = 24, seed: int = 0) -> list[Pair]:
     """A fixed list: the recorded pairs of the split, then `mixtures` whole utterances of its speech, each
-    with a stretch of its noise at 0 to 15 dB. Equal arguments give equal pairs."""
-    pairs = [read_pair(f"paired/{clean.path.stem}", clean.path, noisy.path) for clean, noisy in manifest.pairs(split)]
+    with a stretch of its noise at 0 to 15 dB. Equal arguments give equal pairs. A pair that is not one is named in a
+    warning and left out."""
+    pairs = []
+    rows_of_pairs, alone = manifest.partners(split)
+    for entry in alone:
+        warnings.warn(f"{entry.path} ({entry.kind}) has no partner of the same name; left out", stacklevel=2)
+    for clean_row, noisy_row in rows_of_pairs:
+        try:
+            pairs.append(read_pair(f"paired/{clean_row.path.stem}", clean_row.path, noisy_row.path))
+        except SemambaError as error:
+            warnings.warn(f"{error}; left out", stacklevel=2)
     rows = manifest.select(split)
     speech, noises = rows.select(kind="speech").entries, rows.select(kind="noise").entries
     if not pairs and not (speech and noises):

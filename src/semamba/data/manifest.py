@@ -33,6 +33,12 @@ class Entry:
     name: str = ""  # the path as the manifest writes it
 
     @property
+    def shard(self) -> Path | None:
+        """The archive that the path leads into, where it does."""
+        archive = self.path.parent.parent
+        return archive if archive.suffix == ".tar" else None
+
+    @property
     def pair_key(self) -> tuple[str, str, str]:
         """Equal for the two sides of a pair: clean/ and noisy/ are sister folders, the set is what lies above them."""
         return (self.split, str(self.path.parent.parent), self.path.stem)

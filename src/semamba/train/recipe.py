@@ -67,6 +67,7 @@ class TrainConfig:
     ema: float = 0.999
     threads: int = 0  # of torch for one micro-batch; 0 shares the cores among the parallel ones
     workers: int = 1  # processes that mix training pairs on the host
+    window_mb: int = 2048  # audio of a sharded corpus in memory at a time
     mix_on: Literal["auto", "host", "device"] = "auto"  # auto is the device where that is a GPU
     compile: bool = False
     precision: Literal["float32", "bf16"] = "float32"  # of the model; spectra and losses stay in float32
@@ -115,7 +116,8 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 def check(recipe: Recipe, where: str) -> None:
     """Refuse values that would only fail late, and validation on test material."""
     train = recipe.train
-    positive = {f"train.{key}": getattr(train, key) for key in ("batch_size", "accumulate", "parallel", "log_every")}
+    counts = ("batch_size", "accumulate", "parallel", "log_every", "window_mb")
+    positive = {f"train.{key}": getattr(train, key) for key in counts}
     positive |= {"valid.jobs": recipe.valid.jobs, "discriminator.jobs": recipe.discriminator.jobs}
     positive["optimiser.epoch"] = recipe.optimiser.epoch
     if isinstance(train.steps, int):

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from semamba.data.bank import SpeechBank
-from semamba.data.dataset import Batch, Pair, batches, validation_pairs
+from semamba.data.dataset import Batch, MixDataset, Pair, validation_pairs
 from semamba.data.device import DeviceMixer
 from semamba.data.manifest import Manifest
+from semamba.data.windows import Windows
 from semamba.errors import SemambaError
 from semamba.train.recipe import Recipe
 
@@ -30,16 +31,23 @@ def open_training(
 
     `share` is (rank, ranks): of every batch only this rank's rows. `device` is where the recipe may mix them.
     """
-    bank = SpeechBank.load(manifest, "train", cache=cache)
     train = recipe.train
-    if train.mix_on == "device" or (train.mix_on == "auto" and device.type == "cuda"):
-        mixer = DeviceMixer(bank, recipe.mix, device, train.seed, share=share)
-        return lambda step: mixer.batches(train.batch_size, ENDLESS - step, step)
+    on_device = train.mix_on == "device" or (train.mix_on == "auto" and device.type == "cuda")
 
-    def from_step(step: int) -> Iterator[Batch]:
-        return batches(bank, recipe.mix, train.batch_size, ENDLESS - step, train.seed, step, train.workers, share)
+    def mix(bank: SpeechBank, epoch: int) -> Callable[[int, int], Iterator[Batch]]:
+        """A function of (first step, steps)."""
+        if on_device:
+            mixer = DeviceMixer(bank, recipe.mix, device, train.seed, epoch, share)
+            return lambda step, steps: mixer.batches(train.batch_size, steps, step)
+        data = MixDataset(bank, recipe.mix, train.seed, epoch, share=share)
+        return lambda step, steps: data.batches(train.batch_size, steps, step, train.workers)
 
-    return from_step
+    if any(entry.shard for entry in manifest.select("train")):
+        seconds = train.batch_size * recipe.mix.crop_seconds
+        windows = Windows(manifest, "train", seconds, train.window_mb, train.seed)
+        return lambda step: windows.batches(mix, step, cache)
+    batches = mix(SpeechBank.load(manifest, "train", cache=cache), 0)
+    return lambda step: batches(step, ENDLESS - step)
 
 
 def open_validation(recipe: Recipe, manifest: Manifest) -> list[Pair]:
