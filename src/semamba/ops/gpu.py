@@ -102,8 +102,12 @@ def _scan_outputs(u: Tensor, A: Tensor, keep: bool) -> tuple[Tensor, Tensor, Ten
 
 
 def _scan_inputs(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Strided where the kernels take strides, contiguous where they do not."""
+    """Strided where the kernels take strides, contiguous where they do not.
+
+    B and C are small and every thread reads them whole: they are widened once, here, instead of at every step.
+    """
     u, delta, A, B, C, D, z, bias = tensors
+    B, C = (None if t is None else t.float() for t in (B, C))
     strided = [None if t is None else _rows(t) for t in (u, delta, B, C, z)]
     A, D, bias = (None if t is None else t.contiguous() for t in (A, D, bias))
     return strided[0], strided[1], A, strided[2], strided[3], D, strided[4], bias
@@ -131,7 +135,9 @@ def scan_backward(
     if u.numel() == 0:
         return [*(g.zero_() for g in _scan_gradient_shapes(u, delta, A, B, C, D, z, delta_bias)), dfinal.clone()]
     inputs = _scan_inputs(u, delta, A, B, C, D, z, delta_bias)
-    return triton.scan_backward(inputs, delta_softplus, reverse, checkpoints, dy.contiguous(), dfinal.contiguous())
+    gradients = triton.scan_backward(inputs, delta_softplus, reverse, checkpoints, dy.contiguous(), dfinal)
+    gradients[3:5] = gradients[3].to(B.dtype), gradients[4].to(C.dtype)
+    return gradients
 
 
 @scan_backward.register_fake

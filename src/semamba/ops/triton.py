@@ -28,9 +28,8 @@ from semamba.ops.gpu import CHUNK
 SCAN_BLOCK = 32  # channels of a program in the backward pass
 CONV_STEPS, CONV_BLOCK = 32, 64
 
-_SHAPES = ((32, 1), (64, 1), (64, 2), (128, 4))
-_FORWARD_CONFIGS = [triton.Config({"BLOCK": block}, num_warps=warps) for block, warps in _SHAPES]
-_BACKWARD_CONFIGS = [triton.Config({}, num_warps=warps) for warps in (1, 2, 4)]
+_FORWARD_CONFIGS = [triton.Config({"BLOCK": 32 * warps}, num_warps=warps) for warps in (1, 4)]
+_BACKWARD_CONFIGS = [triton.Config({}, num_warps=warps) for warps in (1, 2)]
 if gpu.interpreted():  # nothing to time there
     del _FORWARD_CONFIGS[1:], _BACKWARD_CONFIGS[1:]
 _LOG2_E = tl.constexpr(1.4426950408889634)
@@ -50,24 +49,25 @@ def _sigmoid(x):
 
 
 @triton.jit
-def _sequence(P, L, Q, REVERSE: tl.constexpr):
+def _sequence(P, L, Q, reverse):
     """Sequence s = (g P + p) Q + q of this program, the position it starts from and the sign of its steps."""
     s = tl.program_id(0).to(tl.int64)
     g, p, q = s // Q // P, s // Q % P, s % Q
-    backwards = (g + 1) % 2 if REVERSE else g % 2
-    return s, g, p, q, backwards * (L - 1), 1 - 2 * backwards
+    backwards = (g + reverse) % 2
+    # 32 bits for what is multiplied with strides within a chunk: a quarter less address arithmetic.
+    return s, g, p, q, backwards * (L - 1), (1 - 2 * backwards).to(tl.int32)
 
 
 @triton.autotune(configs=_FORWARD_CONFIGS, key=["D", "N", "KEEP"])
-@triton.jit(do_not_specialize=["one"])
+@triton.jit(do_not_specialize=["one", "reverse"])
 def _scan_forward(
     u, delta, A, B, C, skip, z, bias, initial, y, final, checkpoints,
-    P, L, Q, D, N, one,
+    P, L, Q, D, N, one, reverse,
     ug, up, ut, uq, dg, dp, dt, dq, bg, bp, bt, bq, cg, cp, ct, cq, zg, zp, zt, zq,
-    SOFTPLUS: tl.constexpr, REVERSE: tl.constexpr, KEEP: tl.constexpr,
+    SOFTPLUS: tl.constexpr, KEEP: tl.constexpr,
     STEPS: tl.constexpr, STATES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    s, g, p, q, start, sign = _sequence(P, L, Q, REVERSE)
+    s, g, p, q, start, sign = _sequence(P, L, Q, reverse)
     d = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     n = tl.arange(0, STATES)
     dm, nm = d < D, n < N
@@ -93,6 +93,7 @@ def _scan_forward(
     y += (((g * P + p) * L + start) * Q + q) * D + d
     chunks = tl.cdiv(L, STEPS)
     checkpoints += s * chunks * N * D + n[None, :] * (D * one) + d[:, None] * one
+    us, ds, bs, cs, zs, ys = sign * ut, sign * dt, sign * bt, sign * ct, sign * zt, sign * Q * D
     for chunk in range(chunks):
         if KEEP:
             tl.store(checkpoints, h, mask=both)
@@ -100,10 +101,10 @@ def _scan_forward(
         for j in tl.static_range(STEPS):
             there = chunk * STEPS + j < L
             inside = dm & there
-            x = tl.load(u, mask=inside, other=0.0).to(tl.float32)
-            step = tl.load(delta, mask=inside, other=0.0).to(tl.float32)
-            b = tl.load(B, mask=nm & there, other=0.0).to(tl.float32)
-            c = tl.load(C, mask=nm & there, other=0.0).to(tl.float32)
+            x = tl.load(u + j * us, mask=inside, other=0.0).to(tl.float32)
+            step = tl.load(delta + j * ds, mask=inside, other=0.0).to(tl.float32)
+            b = tl.load(B + j * bs, mask=nm & there, other=0.0).to(tl.float32)
+            c = tl.load(C + j * cs, mask=nm & there, other=0.0).to(tl.float32)
             if bias is not None:
                 step += offset
             if SOFTPLUS:
@@ -114,31 +115,31 @@ def _scan_forward(
             if skip is not None:
                 out += through * x
             if z is not None:
-                gate = tl.load(z, mask=inside, other=0.0).to(tl.float32)
+                gate = tl.load(z + j * zs, mask=inside, other=0.0).to(tl.float32)
                 out *= gate * _sigmoid(gate)
-                z += sign * zt
-            tl.store(y, out, mask=inside)
-            u, delta, B, C = u + sign * ut, delta + sign * dt, B + sign * bt, C + sign * ct
-            y += sign * Q * D
+            tl.store(y + j * ys, out, mask=inside)
+        u, delta, B, C = u + STEPS * us, delta + STEPS * ds, B + STEPS * bs, C + STEPS * cs
+        y += STEPS * ys
+        if z is not None:
+            z += STEPS * zs
     tl.store(final + s * D * N + place, h, mask=both)
 
 
 @triton.autotune(configs=_BACKWARD_CONFIGS, key=["D", "N"])
-@triton.jit
+@triton.jit(do_not_specialize=["reverse"])
 def _scan_backward(
     u, delta, A, B, C, skip, z, bias, checkpoints, dy, dfinal,
     du, ddelta, dz, dA, dB, dC, dskip, dbias, dinitial,
-    P, L, Q, D, N, rows,
+    P, L, Q, D, N, rows, reverse,
     ug, up, ut, uq, dg, dp, dt, dq, bg, bp, bt, bq, cg, cp, ct, cq, zg, zp, zt, zq,
-    SOFTPLUS: tl.constexpr, REVERSE: tl.constexpr,
-    STEPS: tl.constexpr, STATES: tl.constexpr, BLOCK: tl.constexpr,
+    SOFTPLUS: tl.constexpr, STEPS: tl.constexpr, STATES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    s, g, p, q, start, sign = _sequence(P, L, Q, REVERSE)
+    s, g, p, q, start, sign = _sequence(P, L, Q, reverse)
     d = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     n = tl.arange(0, STATES)
     dm, nm = d < D, n < N
     both = nm[:, None] & dm[None, :]
-    place = d[None, :] * N + n[:, None]
+    place = n[:, None] * D + d[None, :]
     rates = tl.load(A + g * D * N + place, mask=both, other=0.0).to(tl.float32) * _LOG2_E
     dh = tl.load(dfinal + s * D * N + place, mask=both, other=0.0).to(tl.float32)
     sum_A = tl.zeros((STATES, BLOCK), tl.float32)
@@ -159,19 +160,24 @@ def _scan_backward(
     row = ((g * P + p) * L + start) * Q + q  # of a contiguous tensor
     at = row * D + d
     part = (tl.program_id(1).to(tl.int64) * rows + row) * N + n
-    checkpoints += (s * chunks + chunks) * N * D + n[:, None] * D + d[None, :]
+    checkpoints += (s * chunks + chunks) * N * D + place
+    us, ds, bs, cs, zs, ats, parts = sign * ut, sign * dt, sign * bt, sign * ct, sign * zt, sign * Q * D, sign * Q * N
     for back in range(chunks):
         first = (chunks - 1 - back) * STEPS
         checkpoints -= N * D
         h = tl.load(checkpoints, mask=both, other=0.0)
         states = (h,)
-        u, delta, B = u - sign * STEPS * ut, delta - sign * STEPS * dt, B - sign * STEPS * bt
+        u, delta, B, C = u - STEPS * us, delta - STEPS * ds, B - STEPS * bs, C - STEPS * cs
+        at -= STEPS * ats
+        part -= STEPS * parts
+        if z is not None:
+            z -= STEPS * zs
         for j in tl.static_range(STEPS):
             there = first + j < L
             inside = dm & there
-            x = tl.load(u, mask=inside, other=0.0).to(tl.float32)
-            step = tl.load(delta, mask=inside, other=0.0).to(tl.float32)
-            b = tl.load(B, mask=nm & there, other=0.0).to(tl.float32)
+            x = tl.load(u + j * us, mask=inside, other=0.0).to(tl.float32)
+            step = tl.load(delta + j * ds, mask=inside, other=0.0).to(tl.float32)
+            b = tl.load(B + j * bs, mask=nm & there, other=0.0).to(tl.float32)
             if bias is not None:
                 step += offset
             if SOFTPLUS:
@@ -179,36 +185,32 @@ def _scan_backward(
             step = tl.where(inside, step, 0.0)
             h = tl.exp2(step[None, :] * rates) * h + (step * x)[None, :] * b[:, None]
             states = states + (h,)  # type: ignore[assignment]
-            u, delta, B = u + sign * ut, delta + sign * dt, B + sign * bt
         for j in tl.static_range(STEPS):
-            there = first + STEPS - 1 - j < L
+            i = STEPS - 1 - j
+            there = first + i < L
             inside = dm & there
-            u, delta, B, C = u - sign * ut, delta - sign * dt, B - sign * bt, C - sign * ct
-            at -= sign * Q * D
-            part -= sign * Q * N
-            x = tl.load(u, mask=inside, other=0.0).to(tl.float32)
-            raw = tl.load(delta, mask=inside, other=0.0).to(tl.float32)
-            b = tl.load(B, mask=nm & there, other=0.0).to(tl.float32)
-            c = tl.load(C, mask=nm & there, other=0.0).to(tl.float32)
+            x = tl.load(u + i * us, mask=inside, other=0.0).to(tl.float32)
+            raw = tl.load(delta + i * ds, mask=inside, other=0.0).to(tl.float32)
+            b = tl.load(B + i * bs, mask=nm & there, other=0.0).to(tl.float32)
+            c = tl.load(C + i * cs, mask=nm & there, other=0.0).to(tl.float32)
             if bias is not None:
                 raw += offset
             step = raw
             if SOFTPLUS:
                 step = _softplus(raw)
             step = tl.where(inside, step, 0.0)
-            dout = tl.load(dy + at, mask=inside, other=0.0).to(tl.float32)
+            dout = tl.load(dy + at + i * ats, mask=inside, other=0.0).to(tl.float32)
             if z is not None:
-                z -= sign * zt
-                gate = tl.load(z, mask=inside, other=0.0).to(tl.float32)
+                gate = tl.load(z + i * zs, mask=inside, other=0.0).to(tl.float32)
                 opening = _sigmoid(gate)
                 out = tl.sum(states[STEPS - j] * c[:, None], axis=0)
                 if skip is not None:
                     out += through * x
-                tl.store(dz + at, dout * out * opening * (1 + gate * (1 - opening)), mask=inside)
+                tl.store(dz + at + i * ats, dout * out * opening * (1 + gate * (1 - opening)), mask=inside)
                 dout *= gate * opening
             dh += c[:, None] * dout[None, :]
-            tl.store(dC + part, tl.sum(states[STEPS - j] * dout[None, :], axis=1), mask=nm & there)
-            tl.store(dB + part, tl.sum(dh * (step * x)[None, :], axis=1), mask=nm & there)
+            tl.store(dC + part + i * parts, tl.sum(states[STEPS - j] * dout[None, :], axis=1), mask=nm & there)
+            tl.store(dB + part + i * parts, tl.sum(dh * (step * x)[None, :], axis=1), mask=nm & there)
             dx = tl.sum(dh * b[:, None], axis=0)
             dh *= tl.exp2(step[None, :] * rates)
             slope = dh * states[STEPS - 1 - j]
@@ -222,8 +224,8 @@ def _scan_backward(
                 dstep *= _sigmoid(raw)
             dstep = tl.where(inside, dstep, 0.0)
             sum_bias += dstep
-            tl.store(du + at, dx, mask=inside)
-            tl.store(ddelta + at, dstep, mask=inside)
+            tl.store(du + at + i * ats, dx, mask=inside)
+            tl.store(ddelta + at + i * ats, dstep, mask=inside)
     tl.store(dA + s * D * N + place, sum_A, mask=both)
     tl.store(dinitial + s * D * N + place, dh, mask=both)
     tl.store(dskip + s * D + d, sum_skip, mask=dm)
@@ -242,12 +244,12 @@ def _read(x, past, i, start, sign, L, TAPS: tl.constexpr, xt, d, dm, D):
     return value
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["reverse"])
 def _conv_forward(
-    x, weight, bias, past, y, P, L, Q, D, xg, xp, xt, xq,
-    TAPS: tl.constexpr, REVERSE: tl.constexpr, STEPS: tl.constexpr, BLOCK: tl.constexpr,
+    x, weight, bias, past, y, P, L, Q, D, reverse, xg, xp, xt, xq,
+    TAPS: tl.constexpr, STEPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    s, g, p, q, start, sign = _sequence(P, L, Q, REVERSE)
+    s, g, p, q, start, sign = _sequence(P, L, Q, reverse)
     i = tl.program_id(1) * STEPS + tl.arange(0, STEPS)
     d = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
     dm = d < D
@@ -264,12 +266,12 @@ def _conv_forward(
     tl.store(y + at, total * _sigmoid(total), mask=(i < L)[:, None] & dm[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["reverse"])
 def _conv_backward(
-    x, weight, bias, past, dy, dx, dweight, dbias, dpast, P, L, Q, D, xg, xp, xt, xq,
-    TAPS: tl.constexpr, REVERSE: tl.constexpr, STEPS: tl.constexpr, BLOCK: tl.constexpr,
+    x, weight, bias, past, dy, dx, dweight, dbias, dpast, P, L, Q, D, reverse, xg, xp, xt, xq,
+    TAPS: tl.constexpr, STEPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    s, g, p, q, start, sign = _sequence(P, L, Q, REVERSE)
+    s, g, p, q, start, sign = _sequence(P, L, Q, reverse)
     i = tl.program_id(1) * STEPS + tl.arange(0, STEPS)
     if past is not None:
         i -= TAPS - 1  # the steps before the first have gradients too
@@ -333,35 +335,39 @@ def scan_forward(
     with _on(u):
         _scan_forward[lambda meta: (G * P * Q, triton.cdiv(D, meta["BLOCK"]))](
             u, delta, A, B, C, skip, z, bias, initial, y, final, checkpoints,
-            P, L, Q, D, N, 1, *_strides(u, delta, B, C, z),
-            SOFTPLUS=softplus, REVERSE=reverse, KEEP=keep, STEPS=CHUNK, STATES=triton.next_power_of_2(N),
+            P, L, Q, D, N, 1, int(reverse), *_strides(u, delta, B, C, z),
+            SOFTPLUS=softplus, KEEP=keep, STEPS=CHUNK, STATES=triton.next_power_of_2(N),
         )  # fmt: skip
 
 
 def scan_backward(
     inputs: tuple[Tensor | None, ...], softplus: bool, reverse: bool, checkpoints: Tensor, dy: Tensor, dfinal: Tensor
 ) -> list[Tensor]:
-    """Gradients of the inputs and of the initial state; dy contiguous, dfinal (S, D, N)."""
+    """Gradients of the inputs, those of B and C in float32, and of the initial state; dy contiguous, dfinal (S, D, N).
+
+    The kernel has A, dfinal, dA and dinitial as (N, D), like the checkpoints: the compiler then uses one layout of
+    threads for all of them instead of moving states between two at every step.
+    """
     u, delta, A, B, C, skip, z, bias = inputs
     assert u is not None and delta is not None and A is not None and B is not None and C is not None
-    (G, P, L, Q, D), N = u.shape, A.shape[-1]
-    blocks = triton.cdiv(D, SCAN_BLOCK)
+    (G, P, L, Q, D), N, blocks = u.shape, A.shape[-1], triton.cdiv(u.shape[-1], SCAN_BLOCK)
     exact = u.new_empty(0, dtype=torch.float32)
-    du, ddelta = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (u, delta))
-    dz = u.new_empty(0) if z is None else torch.empty_like(z, memory_format=torch.contiguous_format)
-    dA, dinitial = (exact.new_empty(G, P * Q, D, N) for _ in range(2))
+    du, ddelta = u.new_empty(u.shape), delta.new_empty(delta.shape)
+    dz = u.new_empty(0) if z is None else z.new_empty(z.shape)
+    dA, dinitial = (exact.new_empty(G, P * Q, N, D) for _ in range(2))
+    A_turned, dfinal = A.mT.contiguous(), dfinal.mT.contiguous()
     dB, dC = (exact.new_empty(blocks, G, P, L, Q, N) for _ in range(2))
     dskip, dbias = (exact.new_empty(G, P * Q, D) for _ in range(2))
     with _on(u):
         _scan_backward[(G * P * Q, blocks)](
-            u, delta, A, B, C, skip, z, bias, checkpoints, dy, dfinal,
+            u, delta, A_turned, B, C, skip, z, bias, checkpoints, dy, dfinal,
             du, ddelta, dz, dA, dB, dC, dskip, dbias, dinitial,
-            P, L, Q, D, N, G * P * L * Q, *_strides(u, delta, B, C, z),
-            SOFTPLUS=softplus, REVERSE=reverse, STEPS=CHUNK, STATES=triton.next_power_of_2(N), BLOCK=SCAN_BLOCK,
+            P, L, Q, D, N, G * P * L * Q, int(reverse), *_strides(u, delta, B, C, z),
+            SOFTPLUS=softplus, STEPS=CHUNK, STATES=triton.next_power_of_2(N), BLOCK=SCAN_BLOCK,
         )  # fmt: skip
-    optional = [u.new_empty(0) if t is None else d.sum(1).to(t.dtype) for t, d in ((skip, dskip), (bias, dbias))]
-    sums = [dA.sum(1).to(A.dtype), dB.sum(0).to(B.dtype), dC.sum(0).to(C.dtype)]
-    return [du, ddelta, *sums, optional[0], dz, optional[1], dinitial.view(G * P * Q, D, N)]
+    sums = [u.new_empty(0) if t is None else d.sum(1).to(t.dtype) for t, d in ((skip, dskip), (bias, dbias))]
+    dA = dA.sum(1).mT.to(A.dtype).contiguous()
+    return [du, ddelta, dA, dB.sum(0), dC.sum(0), sums[0], dz, sums[1], dinitial.flatten(0, 1).mT.contiguous()]
 
 
 def conv_forward(x: Tensor, weight: Tensor, bias: Tensor, past: Tensor | None, reverse: bool) -> Tensor:
@@ -370,8 +376,8 @@ def conv_forward(x: Tensor, weight: Tensor, bias: Tensor, past: Tensor | None, r
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     with _on(x):
         _conv_forward[(G * P * Q, triton.cdiv(L, CONV_STEPS), triton.cdiv(D, CONV_BLOCK))](
-            x, weight, bias, past, y, P, L, Q, D, *_strides(x),
-            TAPS=taps, REVERSE=reverse, STEPS=CONV_STEPS, BLOCK=CONV_BLOCK, num_warps=4,
+            x, weight, bias, past, y, P, L, Q, D, int(reverse), *_strides(x),
+            TAPS=taps, STEPS=CONV_STEPS, BLOCK=CONV_BLOCK, num_warps=4,
         )  # fmt: skip
     return y
 
@@ -388,7 +394,7 @@ def conv_backward(
     dbias = dweight.new_empty(G, P * Q * pieces, D)
     with _on(x):
         _conv_backward[(G * P * Q, pieces, triton.cdiv(D, CONV_BLOCK))](
-            x, weight, bias, past, dy, dx, dweight, dbias, dpast, P, L, Q, D, *_strides(x),
-            TAPS=taps, REVERSE=reverse, STEPS=CONV_STEPS, BLOCK=CONV_BLOCK, num_warps=4,
+            x, weight, bias, past, dy, dx, dweight, dbias, dpast, P, L, Q, D, int(reverse), *_strides(x),
+            TAPS=taps, STEPS=CONV_STEPS, BLOCK=CONV_BLOCK, num_warps=4,
         )  # fmt: skip
     return [dx, dweight.sum(1).to(weight.dtype), dbias.sum(1).to(bias.dtype), dpast]
