@@ -41,7 +41,7 @@ class MixerConfig:
 def build_mixer(config: MixerConfig, d_model: int) -> Mixer:
     """The mixer that `config` describes, for sequences (B, L, d_model)."""
     if config.chunk and (config.chunk < 0 or config.kind != "mamba" or not config.bidirectional):
-        raise SemambaError("mixer.chunk: bounds the backward half of a bi-directional mamba; leave it 0 for other mixers")
+        raise SemambaError("mixer.chunk: it bounds the backward half of a bi-directional mamba; leave it 0 for others")
     if config.kind == "mamba" and config.bidirectional:
         return ChunkedMamba(config, d_model) if config.chunk else BidirectionalMamba(config, d_model)
     if config.kind == "mamba":

@@ -18,12 +18,12 @@ def prepare(path: Path) -> None:
         raise SemambaError(f"{path}: a plot ends in {', '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise SemambaError(f"{path}: there is no folder {path.parent}")
-    _pyplot()
+    load_pyplot()
 
 
 def draw(document: dict[str, Any], path: Path) -> None:
     """Write the picture of `document["lengths"]`; points that were skipped are named in the legend, not drawn."""
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     panels = (("time", "seconds for one pass", 1.0), ("peak_bytes", "peak memory in MB", 1e-6))
     for axis, (key, label, scale) in zip(axes, panels, strict=True):
@@ -62,7 +62,8 @@ def _label(series: dict[str, Any]) -> str:
     return f"{series['name']} ({skipped[0]['seconds']:g} s {skipped[0]['skipped']})" if skipped else series["name"]
 
 
-def _pyplot() -> Any:
+def load_pyplot() -> Any:
+    """matplotlib.pyplot without a window. Raises SemambaError when it is not installed."""
     try:
         import matplotlib
     except ImportError:
