@@ -254,3 +254,14 @@ def test_a_container_that_cannot_hold_the_sound(tmp_path: Path) -> None:
     ):
         pass
     assert os.listdir(tmp_path) == []
+
+
+def test_leftovers_of_killed_writers_are_told_apart(tmp_path: Path) -> None:
+    """Only the temporary files of the targets named go; a writer of another file in their folder is not disturbed."""
+    info = audio.AudioInfo(16000, 1, 8, "WAV", "PCM_16", suffix=".wav")
+    ours, other = audio.open_writer(tmp_path / "ours.wav", info), audio.open_writer(tmp_path / "other.wav", info)
+    ours.__enter__()  # and never left, as by a kill
+    with other:
+        assert audio.remove_leftovers([tmp_path / "ours.wav", tmp_path / "none/x.wav"]) == 1
+        other.write(np.zeros((1, 8), np.float32))
+    assert [path.name for path in tmp_path.iterdir()] == ["other.wav"]

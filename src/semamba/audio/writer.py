@@ -6,6 +6,8 @@ import contextlib
 import os
 import secrets
 import shutil
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -37,7 +39,7 @@ class Writer:
         self.path, self.info = path, info
         self._frames = 0
         self._media_source = media_source
-        self._temporary = path.parent / f".semamba-{secrets.token_hex(6)}.part"
+        self._temporary = path.parent / f"{_mark(path)}{secrets.token_hex(6)}.part"
         self._encoder: Encoder | None = None
 
     def __enter__(self) -> Self:
@@ -165,6 +167,31 @@ def open_writer(
 
         source = replace(source, frames=frames)
     return Writer(Path(path), output_format(source, path), media_source)
+
+
+def remove_leftovers(targets: Iterable[Path]) -> int:
+    """Remove temporary files of writers of these targets that were killed; returns how many there were.
+
+    Only for targets that nobody writes at the moment; writers of others in the same folders are left alone.
+    """
+    marks: dict[Path, set[str]] = {}
+    for target in targets:
+        marks.setdefault(target.parent, set()).add(_mark(target))
+    stale = [
+        path
+        for folder, ours in marks.items()
+        if folder.is_dir()
+        for path in folder.glob(".semamba-*.part")
+        if path.name[: len(_mark(path))] in ours
+    ]
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return len(stale)
+
+
+def _mark(target: Path) -> str:
+    """How temporary names of this target begin, so that a killed writer's file can be told from those of others."""
+    return f".semamba-{zlib.crc32(target.name.encode()):08x}-"
 
 
 def write(path: str | Path, wave: Samples, sample_rate: int, subtype: str | None = None) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from semamba.cli import enhance_corpus
 from semamba.errors import SemambaError
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ PIPE = "-"
 
 
 def enhance(
-    inputs: Annotated[list[str], typer.Argument(help="Files, folders or patterns; - reads standard input.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders, patterns, CSV lists (column path); - reads standard input."),
+    ],
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", help="File or folder (- for standard output). Default: NAME.enhanced.SUFFIX."),
@@ -46,6 +50,16 @@ def enhance(
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files worked on at the same time.")] = 1,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into sub-folders.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    engine: Annotated[
+        str, typer.Option(help="threads; for many files: processes, which keep outputs that exist, or ray, a cluster.")
+    ] = "threads",
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster [default: this shell's, or one here].", show_default=False)
+    ] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Only every Nth file, from the Ith on.")] = None,
+    failures: Annotated[
+        Path | None, typer.Option(help="List files that failed here, as CSV (processes and ray).", show_default=False)
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")] = False,
 ) -> None:
     """Enhance speech in audio files; rate, channels, length, level and format stay as they are."""
@@ -55,6 +69,7 @@ def enhance(
     from semamba.inference.enhance import load
     from semamba.inference.plan import plan
 
+    enhance_corpus.refuse_mixture(inputs, output, address, engine)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     options = Options(pcs, attenuation_limit, mix, bandwidth)  # type: ignore[arg-type]
     if PIPE in inputs or output == PIPE:
@@ -62,6 +77,17 @@ def enhance(
             _pipe(inputs, output, options, lambda: load(model, device), overwrite, console)
         return
     planned = plan(inputs, output, recursive)
+    if shard is not None:
+        from semamba.inference.corpus import choose_shard
+
+        planned = choose_shard(planned, shard)
+    if engine != "threads":
+        from semamba.inference.corpus import Work
+
+        work = Work(model, options, device, overwrite)
+        if not enhance_corpus.run(planned, work, engine, jobs, address, failures, quiet, console):
+            raise typer.Exit(1)
+        return
     runnable = sum(not job.error for job in planned)
     enhancer = load(model, device) if runnable else None
     outcomes: list[Outcome] = []

@@ -1,7 +1,8 @@
-"""Which files are meant and where their results go: files, folders, patterns; a folder maps to a folder."""
+"""Which files are meant and where their results go: files, folders, patterns, lists; a folder maps to a folder."""
 
 from __future__ import annotations
 
+import csv
 import glob
 import os
 from collections.abc import Iterable, Sequence
@@ -45,6 +46,10 @@ def plan(inputs: Sequence[str], output: str | None = None, recursive: bool = Fal
             matches = [text]
         for match in matches:
             one = Path(match)
+            if one.suffix.lower() == ".csv" and one.is_file():
+                several = True
+                found += _listed(one)
+                continue
             if not one.is_dir():
                 found.append((one, Path(one.name)))
                 continue
@@ -55,6 +60,24 @@ def plan(inputs: Sequence[str], output: str | None = None, recursive: bool = Fal
                 failed.append(Job(one, one, f"{one}: no audio file in this folder{advice}"))
             found += [(file, file.relative_to(one)) for file in inside]
     return _targets(found, output, several) + failed
+
+
+def _listed(manifest: Path) -> list[tuple[Path, Path]]:
+    """The files of a CSV with a column `path`, relative to its folder; results keep these relative paths."""
+    try:
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if "path" not in (rows.fieldnames or []):
+                raise SemambaError(f"{manifest}: a list of files needs a column 'path' in its first line")
+            names = [Path(row["path"]) for row in rows if (row["path"] or "").strip()]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SemambaError(f"{manifest}: cannot be read as a CSV list of files ({error})") from None
+    return [(manifest.parent / name, _inside(name)) for name in names]
+
+
+def _inside(name: Path) -> Path:
+    """The path as one below an output folder, whatever it starts with."""
+    return Path(*(part for part in name.parts if part not in ("..", name.anchor)))
 
 
 def _scan(folder: Path, recursive: bool, output: str | None) -> Iterable[Path]:

@@ -1,0 +1,179 @@
+"""Many files at once: what one worker does with a file, a pool of processes, and what a run leaves in writing.
+
+A row is a plain dict, so that it travels between processes and machines: {"source", "target"} goes in; "status" (done,
+kept, failed), "message", "seconds" of sound and "elapsed" come back. An output is complete or not there (see `files`),
+so a file whose output is there is done: that is all that a resumed run has to know.
+"""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import re
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from semamba.audio import remove_leftovers
+from semamba.errors import SemambaError
+from semamba.files import write_atomic
+from semamba.inference.engine import Options
+from semamba.inference.plan import Job
+
+Row = dict[str, Any]
+DONE, KEPT, FAILED = "done", "kept", "failed"
+BATCH = 16  # files that a worker takes at a time
+COLUMNS = ("source", "target", "message")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done to every file."""
+
+    model: str | None = None
+    options: Options = Options()
+    device: str = "cpu"
+    overwrite: bool = False
+    threads: int = 1  # of torch in each worker: the files are the parallelism
+
+
+class Worker:
+    """Loads its model once, then takes rows; a file that fails becomes a row that says why."""
+
+    def __init__(self, work: Work) -> None:
+        import torch
+
+        from semamba.inference.enhance import load
+
+        torch.set_num_threads(work.threads)
+        self._work, self._enhancer = work, load(work.model, work.device)
+
+    def __call__(self, row: Row) -> Row:
+        from semamba.inference.files import enhance_file
+
+        target = Path(row["target"])
+        outcome = {"source": row["source"], "target": row["target"], "message": "", "seconds": 0.0, "elapsed": 0.0}
+        if target.exists() and not self._work.overwrite:
+            return outcome | {"status": KEPT}
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            result = enhance_file(
+                self._enhancer, row["source"], target, self._work.options, overwrite=self._work.overwrite
+            )
+        except SemambaError as error:
+            return outcome | {"status": FAILED, "message": str(error)}
+        except Exception as error:  # one file that asks too much of this machine must not end the run
+            reason = f"{row['source']}: {type(error).__name__}: {' '.join(str(error).split())}"
+            return outcome | {"status": FAILED, "message": reason}
+        measured = {"seconds": result.seconds, "elapsed": result.elapsed}
+        return outcome | measured | {"status": DONE, "message": "; ".join(result.warnings)}
+
+
+def rows_of(jobs: Iterable[Job]) -> tuple[list[Row], list[Row]]:
+    """(rows to work on, rows that failed in planning); paths are absolute, as workers may stand elsewhere."""
+    ready: list[Row] = []
+    failed: list[Row] = []
+    for job in jobs:
+        row = {"source": str(job.source.absolute()), "target": str(job.target.absolute())}
+        if job.error:
+            failed.append(row | {"status": FAILED, "message": job.error, "seconds": 0.0, "elapsed": 0.0})
+        else:
+            ready.append(row)
+    return ready, failed
+
+
+def choose_shard(jobs: Sequence[Job], text: str) -> list[Job]:
+    """Every Nth job from the Ith on, of `I/N` with I from 1 to N: N machines that share a disk need nothing else."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise SemambaError(f"shard '{text}': write I/N, for example 1/8 to 8/8")
+    return list(jobs[int(match[1]) - 1 :: int(match[2])])
+
+
+def run_processes(rows: Iterable[Row], work: Work, processes: int) -> Iterator[Row]:
+    """Rows as they come back from a pool of processes. A process that dies costs the batch that it worked on: its files
+    are reported as failed, a new pool does the rest."""
+    batches = _batched(rows, BATCH)
+    pool = _pool(work, processes)
+    waiting: dict[Future[list[Row]], list[Row]] = {}
+    try:
+        while True:
+            for batch in islice(batches, 2 * processes - len(waiting)):
+                waiting[pool.submit(_work_on, batch)] = batch
+            if not waiting:
+                return
+            lost: list[list[Row]] = []
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                batch = waiting.pop(future)
+                try:
+                    yield from future.result()
+                except BrokenProcessPool:
+                    lost.append(batch)
+            if lost:
+                lost += waiting.values()
+                waiting.clear()
+                pool.shutdown(cancel_futures=True)
+                remove_leftovers(Path(row["target"]) for batch in lost for row in batch)
+                pool = _pool(work, processes)
+                for batch in lost:  # one file at a time, so that the one that kills is found
+                    for row in batch:
+                        alone = _pool(work, 1)
+                        try:
+                            yield from alone.submit(_work_on, [row]).result()
+                        except BrokenProcessPool:
+                            reason = f"{row['source']}: its process died; is there enough memory?"
+                            yield row | {"status": FAILED, "message": reason, "seconds": 0.0, "elapsed": 0.0}
+                        finally:
+                            alone.shutdown()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def write_failures(path: Path, rows: Iterable[Row]) -> int:
+    """Write those that failed as CSV (source, target, message), complete or not at all; returns how many."""
+    failed = sorted((row for row in rows if row["status"] == FAILED), key=lambda row: row["source"])
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(failed)
+
+    try:
+        write_atomic(path, write)
+    except OSError as error:
+        raise SemambaError(f"{path}: cannot be written ({error.strerror or error})") from None
+    return len(failed)
+
+
+def _batched(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    source = iter(rows)
+    while batch := list(islice(source, size)):
+        yield batch
+
+
+_worker: Worker | None = None  # of this process, in a pool
+
+
+def _pool(work: Work, processes: int) -> ProcessPoolExecutor:
+    # Spawned: forking a process that runs torch's threads can deadlock.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker, initargs=(work,))
+
+
+def _start_worker(work: Work) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
+    os.environ["OMP_NUM_THREADS"] = str(work.threads)
+    _worker = Worker(work)
+
+
+def _work_on(batch: list[Row]) -> list[Row]:
+    assert _worker is not None
+    return [_worker(row) for row in batch]
