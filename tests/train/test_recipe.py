@@ -10,7 +10,7 @@ from semamba import models
 from semamba.errors import SemambaError
 from semamba.train.recipe import load_recipe, parse_duration
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))  # those in sub-folders are ablations
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import pytest
 import torch
@@ -115,6 +116,19 @@ def test_low_precision_is_close_and_leaves_float32_weights(model: dict[str, obje
     assert terms["loss"] != expected["loss"], "nothing was computed in low precision"
     with pytest.raises(SemambaError, match="precision=bf16 is for GPUs"):
         start(low, CPU)
+
+
+@pytest.mark.parametrize("model", [tiny.MODEL, tiny.ADVANCED], ids=str)
+def test_a_compiled_model_takes_the_same_steps(model: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    # the same capture as by default, without minutes of C++
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    plain, compiled = (
+        start(dataclasses.replace(tiny.recipe(train={"compile": wanted}), model=model), CPU) for wanted in (False, True)
+    )
+    assert compiled.forward is not compiled.model
+    for batch, _ in zip(tiny.batches(0), range(2), strict=False):
+        losses = [float(train_step(t, *batch, 0.0)["loss"]) for t in (plain, compiled)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_statistics_of_a_bad_step_do_not_stay() -> None:
