@@ -92,6 +92,11 @@ def noise_pair(setting: Setting, crops: int) -> tuple[Tensor, Tensor]:
     return clean + noise, clean
 
 
+def precisions(setting: Setting) -> tuple[str, ...]:
+    """Training refuses low precision on a CPU."""
+    return setting.size(("float32", "bf16"), ("float32",))
+
+
 def measure(setting: Setting, t: Training, crops: int, name: str) -> Line:
     pair = noise_pair(setting, crops)
     time, memory = setting.peak(lambda: setting.milliseconds(lambda: train_step(t, *pair, 0.5), 10))
@@ -106,7 +111,7 @@ def gan(setting: Setting) -> Iterator[Line]:
     yield Line("the usual network's scan", None, "", usual.KERNEL)
     for crops in setting.size((4, 16), (2,)):
         ours = []
-        for precision in ("float32", "bf16"):
+        for precision in precisions(setting):
             name = f"both nets, {crops} crops of {CROP:g} s, {precision}"
             ours.append(attempt(name, partial(advanced, setting, crops, name, f"train.precision={precision}")))
             yield ours[-1]
@@ -126,7 +131,7 @@ def _ratio(usual: Line, ours: Line) -> str:
 
 def causal(setting: Setting) -> Iterator[Line]:
     for model in setting.size(("causal-small", "causal-medium"), ("causal-small",)):
-        for precision in ("float32", "bf16"):
+        for precision in precisions(setting):
             for crops in setting.size((64, 256), (2,)):
                 name = f"{model}, {crops} crops of {CROP:g} s, {precision}"
                 changes = (f"model={{preset: {model}}}", f"train.precision={precision}")
@@ -143,7 +148,8 @@ def compiled(setting: Setting) -> Iterator[Line]:
     crops, name = setting.size(64, 2), "causal-small, float32, torch.compile"
     yield attempt(name, partial(small, setting, crops, f"{name}, {crops} crops", change))
     crops, name = setting.size(16, 2), "advanced-mamba, bf16, torch.compile"
-    yield attempt(name, partial(advanced, setting, crops, f"{name}, {crops} crops", "train.precision=bf16", change))
+    low = f"train.precision={precisions(setting)[-1]}"
+    yield attempt(name, partial(advanced, setting, crops, f"{name}, {crops} crops", low, change))
 
 
 def mixing(setting: Setting) -> Iterator[Line]:
