@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from semamba.ops.layout import rows
+
 LIBRARY = Path(__file__).with_name("_kernels.dll" if sys.platform == "win32" else "_kernels.so")
 
 ISA_VARIABLE = "SEMAMBA_ISA"  # environment: avx512, avx2 or portable instead of the best that there is
@@ -102,11 +104,6 @@ def loaded() -> ctypes.CDLL:
 
 def address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
-
-
-def _rows(tensor: Tensor) -> Tensor:
-    """(B, L, n) with unit stride along the last axis; other strides are passed on as they are."""
-    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
 
 def checkpoint_shape(sequences: int, length: int, D: int, N: int) -> tuple[int, ...]:
@@ -208,8 +205,8 @@ scan.register_autograd(_scan_gradients, setup_context=_scan_setup)
 
 def _scan_args(u, delta, A, B, C, D, z, delta_bias, softplus, initial, reverse):  # type: ignore[no-untyped-def]
     """The structure, and the tensors it points into (to be kept alive until the call is over)."""
-    u, delta, B, C = _rows(u), _rows(delta), _rows(B), _rows(C)
-    z = None if z is None else _rows(z)
+    u, delta, B, C = rows(u), rows(delta), rows(B), rows(C)
+    z = None if z is None else rows(z)
     A, D, delta_bias, initial = (None if t is None else t.contiguous() for t in (A, D, delta_bias, initial))
     args = _ScanArgs(batch=u.shape[0], length=u.shape[1], D=A.shape[0], N=A.shape[1])
     args.reverse, args.softplus = reverse, softplus

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semamba.ops.layout import rows
+
 if TYPE_CHECKING:
     from semamba.ops.block import BlockWeights
 
@@ -44,11 +46,6 @@ def why_unavailable() -> str:
     if not available():
         return "the GPU kernels need triton: pip install 'semamba[triton]'"
     return "" if torch.cuda.is_available() else "the GPU kernels need a GPU that this torch can use"
-
-
-def _rows(tensor: Tensor) -> Tensor:
-    """Unit stride along the last axis; other strides are passed on as they are."""
-    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
 
 # ------------------------------------------------------------------------------------------------------------- the scan
@@ -108,7 +105,7 @@ def _scan_inputs(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     """
     u, delta, A, B, C, D, z, bias = tensors
     B, C = (None if t is None else t.float() for t in (B, C))
-    strided = [None if t is None else _rows(t) for t in (u, delta, B, C, z)]
+    strided = [None if t is None else rows(t) for t in (u, delta, B, C, z)]
     A, D, bias = (None if t is None else t.contiguous() for t in (A, D, bias))
     return strided[0], strided[1], A, strided[2], strided[3], D, strided[4], bias
 
@@ -204,7 +201,7 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor, past: Tensor | None, reverse: 
     if x.numel() == 0:
         return x.new_empty(x.shape)
     past = None if past is None or weight.shape[-1] == 1 else past.contiguous()
-    return triton.conv_forward(_rows(x), weight.contiguous(), bias.contiguous(), past, reverse)
+    return triton.conv_forward(rows(x), weight.contiguous(), bias.contiguous(), past, reverse)
 
 
 @conv.register_fake
@@ -222,7 +219,7 @@ def conv_backward(
     if x.numel() == 0:
         return [t.new_zeros(t.shape) for t in (x, weight, bias)] + [x.new_zeros(0 if past is None else past.shape)]
     taken = None if past is None or weight.shape[-1] == 1 else past.contiguous()
-    tensors = _rows(x), weight.contiguous(), bias.contiguous(), taken, reverse, dy.contiguous()
+    tensors = rows(x), weight.contiguous(), bias.contiguous(), taken, reverse, dy.contiguous()
     *gradients, dpast = triton.conv_backward(*tensors)
     return [*gradients, dpast if past is None or taken is not None else past.new_zeros(past.shape)]
 
