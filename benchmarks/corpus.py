@@ -2,9 +2,9 @@
 
     python benchmarks/corpus.py [--files 10000] [--seconds 0.5] [--engines "processes 1" "processes 2" "ray 2"]
 
-The files are made first, in a temporary folder (10,000 of half a second take 160 MB, their results as much). Each engine
-runs as a command of its own, so its time includes the start of Python, of the workers and of Ray. Every output is counted
-and looked at for its length.
+The files are made first, in a temporary folder (10,000 of half a second take 160 MB, their results as much). Each
+engine runs as a command of its own, so its time includes the start of Python, of the workers and of Ray. Every output
+is counted and looked at for its length.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def main() -> None:
         source = Path(place) / "in"
         make_files(source, options.files, options.seconds)
         load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
-        print(f"{options.files} files of {options.seconds:g} s, {os.cpu_count()} processors, load before the start {load}\n")
+        what = f"{options.files} files of {options.seconds:g} s"
+        print(f"{what}, {os.cpu_count()} processors, load before the start {load}\n")
         print("| engine | time | files a second | times real time | against the first |")
         print("|---|---:|---:|---:|---:|")
         first = None

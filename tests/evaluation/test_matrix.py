@@ -14,7 +14,8 @@ from semamba.evaluation import matrix
 from semamba.evaluation.cache import FILE, ScoreCache, digest
 from semamba.evaluation.matrix import Benchmark, table
 from semamba.evaluation.sets import open_set
-from semamba.metrics.evaluate import Scored, score
+from semamba.metrics.dnsmos import RATINGS
+from semamba.metrics.evaluate import METRICS, Measures, Scored, score
 from semamba.models.causal import CausalConfig
 
 pytest.importorskip("pesq")
@@ -49,6 +50,16 @@ def test_scores_cache_and_tables(pairs: Path, model: Path, tmp_path: Path, monke
     again = Benchmark([str(model)], tmp_path, jobs=0, device="cpu")
     (second,) = again.run(sets, "the command")
     assert again.cache.hits == 6 and second["systems"] == record["systems"]
+
+
+def test_clean_speech_is_rated_where_no_reference_is_needed(pairs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("speechmos")
+    sets = [open_set(f"mine={pairs}", limit=1)]
+    (record,) = Benchmark([], tmp_path, Measures(dnsmos=True), jobs=0).run(sets)
+    clean, noisy = record["systems"]["clean"], record["systems"]["noisy"]
+    assert set(clean["mean"]) == set(RATINGS) and set(noisy["mean"]) == {*METRICS, *RATINGS}
+    assert table([record], "pesq")[1:] == [["clean", ""], ["noisy", table([record], "pesq")[2][1]]]
 
 
 def test_other_weights_are_measured_anew(pairs: Path, model: Path, tmp_path: Path) -> None:

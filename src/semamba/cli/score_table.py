@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def show(columns: Mapping[str, Sequence[Scored]], words: Mapping[str, Recognition], title: str) -> None:
-    """Means with intervals on stdout, what was left out on stderr. "change" is the last column against the noisy one."""
+    """Means with intervals on stdout, what is missing on stderr; "change" is the last column against the noisy one."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape

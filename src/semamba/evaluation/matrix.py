@@ -1,14 +1,15 @@
 """Models x test sets: every pair enhanced and scored once, results set by set, and one table of all.
 
-A system is "noisy" (the input as it is) or a model by name. Results are kept as they arrive (see `cache`): a run that
-is stopped goes on where it was, and repeating one costs the reading of the files.
+A system is "noisy" (the input as it is), "clean" where ratings or words are measured (which need no reference), or a
+model by name. Results are kept as they arrive (see `cache`): a run that is stopped goes on where it was, and repeating
+one costs the reading of the files.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from semamba.metrics import report
 from semamba.metrics.evaluate import Measures, Pair, Scored, evaluate_pairs
 from semamba.metrics.wer import Recognition, recognition
 
-NOISY = "noisy"
+NOISY, CLEAN = "noisy", "clean"
 MATRIX = "semamba-matrix 1"
 Progress = Callable[[str, int, int], None]  # what is under way, done, of how many
 
@@ -58,13 +59,13 @@ class Benchmark:
         """
         measures = measures or Measures()
         measures.require_extras()
-        labels = [NOISY, *(Path(name).name for name in systems)]
+        blind = [CLEAN] if measures.dnsmos or measures.recogniser else []
+        labels = [*blind, NOISY, *(Path(name).name for name in systems)]
         if len(set(labels)) != len(labels):
             raise SemambaError(f"models {', '.join(systems)}: two have the same name")
-        self._models = dict(zip(labels[1:], systems, strict=True))
-        self._digests = {NOISY: NOISY} | {
-            label: model_digest(checkpoint.locate(name)) for label, name in self._models.items()
-        }
+        self._models = dict(zip(labels[-len(systems) :] if systems else [], systems, strict=True))
+        self._digests = {label: label for label in (*blind, NOISY)}
+        self._digests |= {label: model_digest(checkpoint.locate(name)) for label, name in self._models.items()}
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.cache = folder, ScoreCache(folder)
         self._measures, self._jobs, self._device = measures, jobs, device
@@ -122,8 +123,8 @@ class Benchmark:
                     found[item.name], outcome.elapsed[item.name] = known
                     continue
                 keys[item.name] = key
-                better, outcome.elapsed[item.name] = self._enhance(label, noisy, rate)
-                yield Pair(item.name, (clean, rate), (better, rate))
+                better, outcome.elapsed[item.name] = self._enhance(label, clean, noisy, rate)
+                yield Pair(item.name, None if label == CLEAN else (clean, rate), (better, rate))
 
         def store(scored: Scored) -> None:
             found[scored.name] = scored
@@ -131,13 +132,14 @@ class Benchmark:
             self._progress(f"{test_set.name}: {label}", len(found), count)
 
         self._progress(f"{test_set.name}: {label}", 0, count)
-        evaluate_pairs(missing(), self._jobs, on_result=store, measures=self._measures)
+        measures = replace(self._measures, intrusive=label != CLEAN)
+        evaluate_pairs(missing(), self._jobs, on_result=store, measures=measures)
         outcome.scored = [found[item.name] for item in test_set.items]
         return outcome
 
-    def _enhance(self, label: str, noisy: np.ndarray, rate: int) -> tuple[np.ndarray, float]:
-        if label == NOISY:
-            return noisy, 0.0
+    def _enhance(self, label: str, clean: np.ndarray, noisy: np.ndarray, rate: int) -> tuple[np.ndarray, float]:
+        if label in (CLEAN, NOISY):
+            return clean if label == CLEAN else noisy, 0.0
         if label not in self._loaded:
             self._loaded[label] = load(self._models[label], self._device)
             self._loaded[label](np.zeros(rate, np.float32), rate)  # what is slow once is not timed
@@ -158,7 +160,7 @@ class Benchmark:
                 clean, noisy, rate = item.load()
             except SemambaError:
                 continue
-            waves = {"clean": clean} | {label: self._enhance(label, noisy, rate)[0] for label in self._digests}
+            waves = {CLEAN: clean} | {label: self._enhance(label, clean, noisy, rate)[0] for label in self._digests}
             kept[item.name] = {label: self._write(test_set, item, label, wave, rate) for label, wave in waves.items()}
         return kept
 
@@ -178,7 +180,7 @@ def matrix_entry(record: dict[str, Any]) -> dict[str, Any]:
         if "words" in found:
             part["wer"], part["wer_interval"] = found["words"]["wer"], found["words"]["wer_interval"]
         worked = {name: found["elapsed"][name] for name in found["elapsed"] if name in record["seconds"]}
-        if label != NOISY and worked:
+        if label not in (CLEAN, NOISY) and worked:
             part["real_time_factor"] = sum(worked.values()) / sum(record["seconds"][name] for name in worked)
         entry["systems"][label] = part
     return entry
