@@ -56,6 +56,7 @@ def test_a_model_has_every_figure(causal: str, monkeypatch: pytest.MonkeyPatch) 
     assert one["rtf"] == pytest.approx(one["time"] / 0.3) and two["throughput"] == pytest.approx(0.6 / two["time"])
     assert row["stages"].keys() >= {"STFT", "encoder", "blocks", "decoder", "iSTFT", "other"}
     assert row["stream"]["hop"] == 0.016 and row["stream"]["hops"] == 18
+    assert row["stream"]["latency"] == 511 / 16_000
     assert row["honest_macs_per_second"] > row["parameters"]
 
 

@@ -55,6 +55,7 @@ def test_a_list_of_modules_is_one_stage_and_hooks_go_away() -> None:
 def test_a_stream_is_timed_hop_by_hop(causal: str) -> None:
     result, events = execute(Spec(causal, seconds=0.32, work="stream"))
     assert (result.count, result.hop_seconds, events) == (20, 0.016, ["ready", "pass"])
+    assert result.latency_seconds == 511 / 16_000
     assert result.median <= result.p99 <= result.slowest
 
 

@@ -175,10 +175,10 @@ def _stages(rows: list[dict[str, Any]]) -> None:
 
 
 def _streams(rows: list[dict[str, Any]]) -> Table:
-    table = _table(["stream", "hop ms", "p50 ms", "p99 ms", "worst ms", "p99 / hop"])
+    table = _table(["stream", "latency ms", "hop ms", "p50 ms", "p99 ms", "worst ms", "p99 / hop"])
     for row in rows:
         stream = row["stream"]
-        times = [f"{1000 * stream[key]:.3g}" for key in ("hop", "p50", "p99", "worst")]
+        times = [f"{1000 * stream[key]:.3g}" for key in ("latency", "hop", "p50", "p99", "worst")]
         table.add_row(row["name"], *times, f"{100 * stream['p99'] / stream['hop']:.3g}%")
     return table
 

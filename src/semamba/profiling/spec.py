@@ -34,6 +34,7 @@ class Measured:
     process_bytes: int  # of everything in the process; 0 on a GPU
     stages: dict[str, float] = field(default_factory=dict)  # "other" is what no stage accounts for
     hop_seconds: float = 0.0  # of audio; of a stream only
+    latency_seconds: float = 0.0  # that the Streamer states; of a stream only
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def _passes(point: Measured | Skipped, audio: float) -> dict[str, Any]:
         return {"skipped": point.reason}
     figures = asdict(point)
     median = figures.pop("median")
-    for key in ("p99", "hop_seconds"):
+    for key in ("p99", "hop_seconds", "latency_seconds"):
         figures.pop(key)
     return {"time": median, "rtf": median / audio, "throughput": audio / median, **figures}
 
@@ -135,6 +135,7 @@ def _hops(point: Measured | Skipped) -> dict[str, Any]:
         return {"skipped": point.reason}
     return {
         "hop": point.hop_seconds,
+        "latency": point.latency_seconds,
         "p50": point.median,
         "p99": point.p99,
         "worst": point.slowest,

@@ -18,6 +18,7 @@ from typing import Any
 from semamba.profiling.spec import Measured, Spec
 
 Tell = Callable[..., None]
+Work = tuple[list[float], dict[str, float], float, float]  # times, stages, seconds of a hop, seconds of latency
 
 # A pass slower than this is timed once; faster ones are repeated, for at least these passes and about these seconds.
 _LONG_SECONDS = 5.0
@@ -61,7 +62,7 @@ def execute(spec: Spec, tell: Tell) -> Measured:
             torch.cuda.reset_peak_memory_stats(device)
         memory = PeakMemory()
         tell("ready", resident=memory.base)
-        times, stages, hop = (_stream if spec.work == "stream" else _passes)(spec, subject, device, tell)
+        times, stages, hop, latency = (_stream if spec.work == "stream" else _passes)(spec, subject, device, tell)
     ordered = sorted(times)
     return Measured(
         median=statistics.median(times),
@@ -73,10 +74,11 @@ def execute(spec: Spec, tell: Tell) -> Measured:
         process_bytes=0 if gpu else memory.total(),
         stages=stages,
         hop_seconds=hop,
+        latency_seconds=latency,
     )
 
 
-def _passes(spec: Spec, subject: Any, device: Any, tell: Tell) -> tuple[list[float], dict[str, float], float]:
+def _passes(spec: Spec, subject: Any, device: Any, tell: Tell) -> Work:
     """Whole signals, the first one to warm up; then, apart from the timing, one or more watched ones."""
     from semamba.profiling.stages import StageClock
 
@@ -97,16 +99,16 @@ def _passes(spec: Spec, subject: Any, device: Any, tell: Tell) -> tuple[list[flo
     ):
         times.append(timed())
     if not spec.stages:
-        return times, {}, 0.0
+        return times, {}, 0.0, 0.0
     clock, rounds = StageClock(device), min(3, len(times))
     with clock.watching(subject.network):
         total = sum(timed(clock) for _ in range(rounds)) / rounds
     stages = {name: seconds / rounds for name, seconds in clock.seconds().items()}
     stages["other"] = max(0.0, total - sum(stages.values()))
-    return times, stages, 0.0
+    return times, stages, 0.0, 0.0
 
 
-def _stream(spec: Spec, subject: Any, device: Any, tell: Tell) -> tuple[list[float], dict[str, float], float]:
+def _stream(spec: Spec, subject: Any, device: Any, tell: Tell) -> Work:
     """One hop after the other through the Streamer that applications use."""
     from semamba.inference.stream import Streamer
     from semamba.models.complexity import SAMPLE_RATE
@@ -121,7 +123,7 @@ def _stream(spec: Spec, subject: Any, device: Any, tell: Tell) -> tuple[list[flo
         began = time.perf_counter()
         streamer.feed(block)
         times.append(time.perf_counter() - began)
-    return times[_WARM_HOPS:], {}, hop / SAMPLE_RATE
+    return times[_WARM_HOPS:], {}, hop / SAMPLE_RATE, streamer.latency_seconds
 
 
 def _weights(network: Any) -> int:
