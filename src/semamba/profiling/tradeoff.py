@@ -33,6 +33,9 @@ def draw(document: Mapping[str, Any], paths: Iterable[Path]) -> None:
         for axis in (costs, curves):
             axis.axhline(document["unprocessed"][score], color="grey", ls=":", lw=1, label="unprocessed")
     costs.set(xscale="log", xlabel="million MAC for a second of audio, all counted", ylabel=LABELS[score])
+    costs.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    costs.xaxis.set_minor_formatter(lambda value, _: f"{value:,.0f}")
+    costs.tick_params(axis="x", which="both", labelsize="small", labelrotation=45)
     costs.set_title("at the end, with intervals over seeds", fontsize="small")
     curves.set(xlabel="hours of mixtures heard")
     curves.set_title("on the way there, mean and each seed", fontsize="small")
