@@ -38,3 +38,13 @@ def test_pictures_are_written_and_equal_reports_give_equal_files(tmp_path: Path)
     tradeoff.draw(DOCUMENT, paths)
     assert paths[0].read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg"]
+
+
+def test_a_single_validation_is_no_curve(tmp_path: Path) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    widths = []
+    for runs in (DOCUMENT["runs"], [run("a", [2.0])]):
+        path = tmp_path / "a.png"
+        tradeoff.draw({**DOCUMENT, "runs": runs}, [path])
+        widths.append(pyplot.imread(path).shape[1])
+    assert widths == [12 * 110, 8 * 110]

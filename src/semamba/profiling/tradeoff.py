@@ -20,28 +20,32 @@ def draw(document: Mapping[str, Any], paths: Iterable[Path]) -> None:
     """Write the picture to each path (.svg, .png, .pdf). `document` is what `train.ablation_report.document` makes."""
     pyplot = load_pyplot()
     score = document["score"]
-    figure, (costs, curves, losses) = pyplot.subplots(1, 3, figsize=(12, 4.6), layout="constrained")
-    curves.sharey(costs)
+    several = any(len(run["curve"]) > 1 for run in document["runs"])  # validations; of one there is no curve
+    figure, panels = pyplot.subplots(1, 2 + several, figsize=(8 + 4 * several, 4.6), layout="constrained")
+    costs, losses, curves = panels[0], panels[-1], panels[1] if several else None
     rows = [row for row in document["variants"] if row["scores"][score] is not None]
     for index, row in enumerate(rows):
         runs = [run for run in document["runs"] if run["variant"] == row["name"] and score in run["scores"]]
         style = {"color": f"C{index % 10}", "marker": MARKERS[index % len(MARKERS)], "label": row["name"]}
         _point(costs, row, runs, score, style)
-        _curve(curves, runs, score, style)
+        if curves is not None:
+            _curve(curves, runs, score, style)
         _loss(losses, runs, style["color"])
     if score in document["unprocessed"]:
-        for axis in (costs, curves):
+        for axis in panels[:-1]:
             axis.axhline(document["unprocessed"][score], color="grey", ls=":", lw=1, label="unprocessed")
     costs.set(xscale="log", xlabel="million MAC for a second of audio, all counted", ylabel=LABELS[score])
     costs.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     costs.xaxis.set_minor_formatter(lambda value, _: f"{value:,.0f}")
     costs.tick_params(axis="x", which="both", labelsize="small", labelrotation=45)
     costs.set_title("at the end, with intervals over seeds", fontsize="small")
-    curves.set(xlabel="hours of mixtures heard")
-    curves.set_title("on the way there, mean and each seed", fontsize="small")
+    if curves is not None:
+        curves.sharey(costs)
+        curves.set(xlabel="hours of mixtures heard")
+        curves.set_title("on the way there, mean and each seed", fontsize="small")
     losses.set(xlabel="hours of mixtures heard", ylabel="training loss", yscale="log")
     losses.set_title("training loss, smoothed, mean over seeds", fontsize="small")
-    for axis in (costs, curves, losses):
+    for axis in panels:
         axis.grid(alpha=0.3, which="both")
     figure.legend(*costs.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
     with pyplot.rc_context({"svg.hashsalt": "semamba"}):  # equal reports give equal files
