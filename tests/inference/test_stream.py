@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -24,6 +25,7 @@ from semamba.inference.stream import Streamer
 from semamba.models.basic import BasicConfig, BasicModel
 from semamba.models.mixers import MixerConfig
 
+from ..conftest import REPOSITORY
 from .conftest import make_scale
 
 RATES = (8000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000)
@@ -274,6 +276,12 @@ def test_the_state_of_a_model_keeps_its_size(tiny: Enhancer) -> None:
         if count in (50, 300):
             seen.append(tensors())
     assert seen[0] == seen[1]
+
+
+def test_the_example_of_the_documentation_runs() -> None:
+    text = (REPOSITORY / "docs" / "streaming.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    exec(compile(code, "docs/streaming.md", "exec"), {})
 
 
 def test_the_front_door_stays_light() -> None:
