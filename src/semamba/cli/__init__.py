@@ -21,7 +21,6 @@ from semamba.cli import (
     enhance,
     evaluate,
     export,
-    export,
     listen,
     live,
     models,
@@ -83,7 +82,6 @@ app.command("train")(train.train)
 app.add_typer(data.app, name="data")
 app.command("ablate")(ablate.ablate)
 app.command("convert")(models.convert)
-app.command("export")(export.export)
 app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 
