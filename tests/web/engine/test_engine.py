@@ -134,7 +134,7 @@ def test_a_failing_model_passes_the_input_and_recovers(node: Run, tmp_path: Path
 @pytest.mark.parametrize("kind", ["wasm", "js"])
 def test_leaves_no_garbage(kind: str, node: Run, tmp_path: Path) -> None:
     """The spectrum of one hop alone would be 4 kB."""
-    assert node("garbage", store(tmp_path / "model", TINY), kind)["bytes"] < 2000
+    assert node("garbage", store(tmp_path / "model", TINY), kind)["bytes"] < 500
 
 
 @pytest.mark.parametrize("size", [512, 400, 64])

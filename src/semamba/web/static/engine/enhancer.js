@@ -54,6 +54,7 @@ export class Enhancer {
     this.frame = new Float64Array(size);
     this.spectrum = new Float64Array(2 * this.fft.bins);
     this.sums = new Float32Array(size); // overlapping results; the first hop of them is finished after a step
+    this.finished = this.sums.subarray(0, hop);
     this.ready = new Float32Array(hop);
     this.replaced = 0;
     this.reset();
@@ -142,14 +143,14 @@ export class Enhancer {
     }
     if (check - check !== 0) this.recover(); // a state that holds a NaN keeps it for ever
     else if (this.early > 0) this.early--;
-    else ready.set(sums.subarray(0, hop));
+    else ready.set(this.finished);
     history.copyWithin(0, hop);
   }
 
   /** Keep this input as it is and start again. */
   recover() {
     this.replaced += this.hop;
-    this.ready.set(this.history.subarray(0, this.hop));
+    this.ready.set(this.history.subarray(0, this.hop)); // the input as late as the output
     this.sums.fill(0);
     this.model.reset();
   }
@@ -167,35 +168,43 @@ function windows({ n_fft: size, hop_length: hop, window: name }) {
   return [window, window.map((value, i) => value / total[i % hop])];
 }
 
-/** In place on re, im ...: the magnitude compressed, the phase kept. */
+/** In place on re, im ...: the magnitude compressed, the phase kept. Each a loop of its own: no call for every bin. */
 function compressor({ compression, power }) {
-  if (compression === "power") return scaler((square) => (square + 1e-9) ** ((power - 1) / 2));
+  const exponent = (power - 1) / 2;
+  if (compression === "power") return (spectrum) => raise(spectrum, exponent, 1e-9);
   if (compression === "log1p") {
-    return scaler((square) => {
-      const size = Math.sqrt(square + 1e-9);
-      return Math.log1p(size) / size;
-    });
+    return (spectrum) => {
+      for (let i = 0; i < spectrum.length; i += 2) {
+        const size = Math.sqrt(spectrum[i] ** 2 + spectrum[i + 1] ** 2 + 1e-9);
+        const scale = Math.log1p(size) / size;
+        spectrum[i] *= scale;
+        spectrum[i + 1] *= scale;
+      }
+    };
   }
   return () => {};
 }
 
 function decompressor({ compression, power }) {
-  if (compression === "power") return scaler((square) => (square + 1e-20) ** ((1 / power - 1) / 2));
+  const exponent = (1 / power - 1) / 2;
+  if (compression === "power") return (spectrum) => raise(spectrum, exponent, 1e-20);
   if (compression === "log1p") {
-    return scaler((square) => {
-      const size = Math.sqrt(square + 1e-9);
-      return Math.expm1(size) / size;
-    });
+    return (spectrum) => {
+      for (let i = 0; i < spectrum.length; i += 2) {
+        const size = Math.sqrt(spectrum[i] ** 2 + spectrum[i + 1] ** 2 + 1e-9);
+        const scale = Math.expm1(size) / size;
+        spectrum[i] *= scale;
+        spectrum[i + 1] *= scale;
+      }
+    };
   }
   return () => {};
 }
 
-function scaler(factor) {
-  return (spectrum) => {
-    for (let i = 0; i < spectrum.length; i += 2) {
-      const scale = factor(spectrum[i] ** 2 + spectrum[i + 1] ** 2);
-      spectrum[i] *= scale;
-      spectrum[i + 1] *= scale;
-    }
-  };
+function raise(spectrum, exponent, floor) {
+  for (let i = 0; i < spectrum.length; i += 2) {
+    const scale = (spectrum[i] ** 2 + spectrum[i + 1] ** 2 + floor) ** exponent;
+    spectrum[i] *= scale;
+    spectrum[i + 1] *= scale;
+  }
 }
