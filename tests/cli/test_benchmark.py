@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +29,16 @@ def speech(tmp_path: Path) -> Path:
     return tmp_path / "speech"
 
 
-def test_a_sweep(speech: Path, tmp_path: Path) -> None:
+def test_a_sweep(speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["benchmark", "causal-small", "--sweep", "snr=0,10", "--speech", str(speech), "--count", "2",
                  "-o", str(tmp_path / "out"), "-j", "1", "--device", "cpu"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["semamba", *arguments])
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "snr 10 dB" in result.stdout and "PESQ-WB" in result.stdout and "causal-small" in result.stdout
     record = json.loads((tmp_path / "out/snr_10_dB.json").read_text())
     assert record["factors"]["snr=10/hiss/" + Path(next(iter(record["factors"]))).name] == {"snr": 10, "noise": "hiss"}
-    assert record["settings"]["command"].startswith("semamba ")
+    assert record["settings"]["command"].startswith("semamba benchmark causal-small --sweep snr=0,10")
     low, high = (entry["systems"]["noisy"]["mean"]["si_sdr"] for entry in
                  json.loads((tmp_path / "out/matrix.json").read_text())["sets"])  # fmt: skip
     assert high > low + 8
