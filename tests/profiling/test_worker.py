@@ -93,3 +93,15 @@ def test_a_point_over_a_limit_is_stopped(length: float, limits: Limits, reason: 
 def test_a_failure_is_no_skip(basic: str, tmp_path: Path) -> None:
     with pytest.raises(SemambaError, match="nowhere"):
         measure(replace(Spec(basic), subject=str(tmp_path / "nowhere")), Limits())
+
+
+def test_memory_that_the_system_refuses_is_a_limit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+    monkeypatch.setattr(worker, "execute", refuse)
+    monkeypatch.setattr("sys.argv", ["worker", '{"subject": "x"}'])
+    worker.main()
+    assert capsys.readouterr().out.strip() == '{"event": "memory"}'

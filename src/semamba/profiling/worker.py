@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
+from semamba.errors import out_of_memory
 from semamba.profiling.spec import Measured, Spec
 
 Tell = Callable[..., None]
@@ -27,14 +28,14 @@ _WARM_HOPS, _WARM_SECONDS = 20, 0.05
 
 
 def main() -> None:
-    import torch
-
     def tell(event: str, **content: Any) -> None:
         print(json.dumps({"event": event, **content}), flush=True)
 
     try:
         tell("result", **asdict(execute(Spec(**json.loads(sys.argv[1])), tell)))
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
         tell("memory")
 
 
