@@ -177,3 +177,31 @@ def test_validation_keeps_the_best_and_export_writes_a_card(tmp_path: Path) -> N
     assert "# tone" in card and "CC0-1.0" in card and f"{outcome.best:.3f}" in card and str(tmp_path) not in card
     assert "A word for the reader." in card
     checkpoint.load(tmp_path / "weights" / "tone")
+
+
+def test_slices_follow_the_schedule_of_the_whole(tmp_path: Path) -> None:
+    recipe = tiny.recipe(train={"log_every": 1})
+    Run(recipe, tmp_path / "whole", tiny.batches, []).train()
+    parts = []
+    while not parts or parts[-1].stopped == "slice":
+        part = 1e-6 if len(parts) < 2 else 60.0
+        parts.append(Run(recipe, tmp_path / "parts", tiny.batches, [], slice_seconds=part).train())
+        assert (tmp_path / "parts" / "state.pt").exists() and len(parts) < 9
+    assert parts[-1].stopped == "done"
+
+    def rates(name: str) -> list[float]:
+        lines = map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines())
+        return [line["lr"] for line in lines if "lr" in line]
+
+    assert rates("parts") == rates("whole")
+
+
+def test_a_slice_counts_from_where_the_part_began(tmp_path: Path) -> None:
+    recipe = tiny.recipe(train={"steps": "auto"})
+    steps = []
+    for _ in range(2):
+        run = Run(recipe, tmp_path / "run", tiny.batches, [], budget=60.0, slice_seconds=0.3)
+        outcome = run.train()
+        steps.append(outcome.step)
+        assert outcome.stopped == "slice" and run.progress() == run.training.elapsed / 60
+    assert 0 < steps[0] < steps[1] and run.training.elapsed >= 0.6

@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 def test_every_recipe_of_the_project_loads(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.name == path.stem
-    models.config_from_dict(recipe.model, str(path))
+    models.build(models.config_from_dict(recipe.model, str(path)))
 
 
 def test_defaults_overrides_and_preset(path: Path) -> None:

@@ -20,6 +20,10 @@ def train(
     time_budget: Annotated[
         str | None, typer.Option(help="Stop after this much training, for example 90m or 2h30m.", show_default=False)
     ] = None,
+    slice_: Annotated[
+        str | None,
+        typer.Option("--slice", help="Stop this part after so long, for example 10m; go on later.", show_default=False),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a key of the recipe.", show_default=False)
     ] = None,
@@ -39,6 +43,7 @@ def train(
 
     loaded = load_recipe(recipe, set_ or [])
     budget = parse_duration(time_budget) if time_budget else None
+    part = parse_duration(slice_) if slice_ else math.inf
     prepare_cpu(loaded.train.threads, loaded.train.parallel)
 
     from semamba.data.manifest import Manifest
@@ -57,6 +62,7 @@ def train(
         init=init,
         sources=sources.describe_sources(manifest),
         ranks=ranks,
+        slice_seconds=part,
     )
     outcome = run.train()
     ranks.leave()

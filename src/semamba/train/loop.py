@@ -31,13 +31,13 @@ from semamba.train.step import Training, start, train_step
 from semamba.train.tracking import Display, Means, Tracker, duration, terms
 from semamba.train.validate import validate
 
-BUDGET = 1000  # reason to stop, above every signal number
+BUDGET, SLICE = 1000, 999  # reasons to stop, above every signal number
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]  # first step -> pairs (noisy, clean), each (B, n)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. `stopped` is 'done', 'budget' or a signal number; scores are those of the last validation."""
+    """How a run ended. `stopped` is 'done', 'budget', 'slice' or a signal number; scores: of the last validation."""
 
     step: int
     scores: dict[str, float]
@@ -47,6 +47,7 @@ class Outcome:
     @property
     def reason(self) -> str:
         words = {"done": "all steps done", "budget": "time budget used up"}
+        words["slice"] = "slice over, the same command goes on"
         return words.get(str(self.stopped), f"stopped by signal {self.stopped}, state saved")
 
 
@@ -65,10 +66,11 @@ class Run:
         sources: list[dict[str, Any]] | None = None,
         display: Display | None = None,
         ranks: Ranks | None = None,
+        slice_seconds: float = math.inf,
     ) -> None:
         """`budget` in seconds counts all parts of the run; `resume` is 'auto', 'never' or a state file.
 
-        `batches` gives this rank's rows.
+        `batches` gives this rank's rows. `slice_seconds` ends this part of the run; the schedule does not know of it.
         """
         if recipe.train.steps == "auto" and budget is None:
             raise SemambaError("train.steps is 'auto', which needs a time budget: give --time-budget, or a step count")
@@ -77,6 +79,7 @@ class Run:
         self.recipe, self.folder, self.batches, self.pairs = recipe, RunFolder(folder), batches, pairs
         self.budget = math.inf if budget is None else budget
         self.meta = {"recipe": config.to_dict(recipe), "sources": sources or []}
+        self.slice_seconds = slice_seconds
         self.display = display or Display(silent=not self.ranks.first)
         self.training = self._begin(resume, init)
         self.stop_signal = 0
@@ -105,7 +108,7 @@ class Run:
         tracker = Tracker(self.folder.log, t.step) if self.ranks.first else None
         means = Means()
         self._started = time.monotonic() - t.elapsed
-        saved = self._validated = t.elapsed
+        saved = self._validated = self._slice_begun = t.elapsed
         stopped: str | int = "done"
         batches = self.batches(t.step)
         try:
@@ -114,7 +117,7 @@ class Run:
                     batch = self._next(batches)
                     reason = self._tick()
                     if reason or batch is None:
-                        stopped = "budget" if reason == BUDGET else reason
+                        stopped = {BUDGET: "budget", SLICE: "slice"}.get(reason, reason)
                         break
                     means.add(self._step(*batch))
                     if tracker is not None and t.step % every.log_every == 0:
@@ -141,7 +144,11 @@ class Run:
     def _tick(self) -> int:
         """Agree with the other ranks on the time, and on a reason to stop: a signal's number, BUDGET, or 0."""
         elapsed = time.monotonic() - self._started
-        wish = self.stop_signal or (BUDGET if elapsed >= self.budget - self._validation_seconds else 0)
+        wish = self.stop_signal
+        if not wish and elapsed >= self.budget - self._validation_seconds:
+            wish = BUDGET
+        elif not wish and elapsed - self._slice_begun >= self.slice_seconds - self._validation_seconds:
+            wish = SLICE
         self.training.elapsed, reason = self.ranks.highest(elapsed, wish)
         return int(reason)
 

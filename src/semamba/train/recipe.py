@@ -52,6 +52,14 @@ class TargetConfig:
 
 
 @dataclass(frozen=True)
+class DistilConfig:
+    """A trained model whose output is a second target. Weight 0 asks no teacher."""
+
+    teacher: str = ""  # a shipped name or a folder
+    weight: float = 0.0  # of the same loss towards the teacher's wave
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """`steps: auto` lets the schedule follow the time budget instead of a step count."""
 
@@ -95,6 +103,7 @@ class Recipe:
     mix: MixConfig = field(default_factory=MixConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
+    distil: DistilConfig = field(default_factory=DistilConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -129,6 +138,11 @@ def check(recipe: Recipe, where: str) -> None:
         raise SemambaError(f"{where}: train.accumulate must divide train.batch_size ({train.batch_size})")
     if not 0 <= train.ema < 1:
         raise SemambaError(f"{where}: train.ema must lie in [0, 1) (got {train.ema})")
+    distil = recipe.distil
+    if distil.weight < 0 or bool(distil.weight) != bool(distil.teacher):
+        raise SemambaError(f"{where}: distil needs both a teacher and a weight above 0, or neither")
+    if distil.weight and recipe.target.pcs:
+        raise SemambaError(f"{where}: distil and target.pcs are two different targets; choose one of them")
     if not any(recipe.loss.weights().values()):
         raise SemambaError(f"{where}: every weight in loss is zero")
     if recipe.valid.split.strip().lower().lstrip("/").startswith("test"):

@@ -18,6 +18,7 @@ from semamba import losses, models
 from semamba.errors import SemambaError
 from semamba.models.discriminator import MetricDiscriminator
 from semamba.spectrum import Spectrum
+from semamba.train.distil import Teacher, distance
 from semamba.train.distributed import Ranks
 from semamba.train.ema import Ema
 from semamba.train.pesq_labels import PesqLabels, pesq_of
@@ -52,6 +53,7 @@ class Training:
     optimiser: torch.optim.Optimizer
     ema: Ema
     critic: Critic | None  # where the loss has a metric term
+    teacher: Teacher | None  # where the recipe distils
     one_level: bool  # pairs are brought to RMS 1, see normalise_pair
     map: Callable[..., Iterable[Any]]  # over micro-batches: `map`, or that of a pool of threads; in order either way
     step: int = 0
@@ -86,6 +88,7 @@ def start(recipe: Recipe, device: torch.device, ranks: Ranks | None = None) -> T
         optimiser=_adamw(model, recipe.optimiser),
         ema=Ema(model, recipe.train.ema),
         critic=_critic(recipe, spectrum, device) if recipe.loss.metric else None,
+        teacher=Teacher(recipe.distil.teacher, device) if recipe.distil.weight else None,
         one_level=model_config.kind == "causal" or model.normalise == "rms",
         map=ThreadPoolExecutor(parallel, "micro-batch").map if parallel > 1 else map,
     )
@@ -156,7 +159,8 @@ def in_parts(t: Training, noisy: Tensor, clean: Tensor) -> tuple[Terms, Gradient
 def differentiate(t: Training, noisy: Tensor, clean: Tensor) -> tuple[Terms, Gradients, Tensor]:
     """Detached loss terms, the gradient of each parameter, the enhanced waves; touches nothing that is shared."""
     terms, enhanced = loss_terms(t, noisy, clean)
-    terms = {"loss": losses.total(t.recipe.loss, terms), **terms}
+    own = losses.total(t.recipe.loss, {name: value for name, value in terms.items() if name != "distil"})
+    terms = {"loss": own + t.recipe.distil.weight * terms["distil"] if "distil" in terms else own, **terms}
     gradients = torch.autograd.grad(terms["loss"], list(t.model.parameters()), materialize_grads=True)
     return {name: value.detach() for name, value in terms.items()}, gradients, enhanced.detach()
 
@@ -168,7 +172,11 @@ def loss_terms(t: Training, noisy: Tensor, clean: Tensor) -> tuple[Terms, Tensor
         enhanced_spec = t.forward(noisy_spec)[0].float()
     enhanced = t.spectrum.synthesise(enhanced_spec, clean.shape[-1])
     critic = t.critic.model if t.critic is not None else None
-    return losses.compute(t.recipe.loss, t.spectrum, enhanced_spec, clean_spec, enhanced, clean, critic), enhanced
+    terms = losses.compute(t.recipe.loss, t.spectrum, enhanced_spec, clean_spec, enhanced, clean, critic)
+    if t.teacher is not None:
+        taught = t.teacher.teach(noisy, clean)
+        terms["distil"] = distance(t.recipe.loss, t.spectrum, enhanced_spec, enhanced, taught)
+    return terms, enhanced
 
 
 def judge(
