@@ -86,7 +86,10 @@ def export(
     """
     precisions = [name for name in PRECISIONS if name in precisions or name == "float32"]
     directory = Path(directory)
-    if (directory / DESCRIPTION).exists() and not overwrite:
+    before = set()
+    if (directory / DESCRIPTION).exists():
+        before = {_file(precision) for precision in PRECISIONS}
+    if before and not overwrite:
         raise SemambaError(f"{directory}: holds an exported model already; allow its replacement by --overwrite")
     model: Any = checkpoint.load(name_or_path)
     states = _states(model)
@@ -103,6 +106,8 @@ def export(
         for graph in graphs:
             graph.path.replace(directory / graph.path.name)
         (Path(folder) / DESCRIPTION).replace(directory / DESCRIPTION)
+    for name in before - {graph.path.name for graph in graphs}:
+        (directory / name).unlink(missing_ok=True)  # of an export with more precisions
     return [Graph(g.precision, directory / g.path.name, g.bytes, g.error, g.decibels) for g in graphs]
 
 
@@ -242,23 +247,28 @@ def _strip(graph: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells its progress and the inner affairs of torch."""
-    level = logging.getLogger("torch").level
-    logging.getLogger("torch").setLevel(logging.ERROR)
+    """The exporter and the quantiser tell their progress, and the inner affairs of torch."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.getLogger("torch").setLevel(level)
+        logging.disable(before)
+
+
+def _file(precision: str) -> str:
+    return "model.onnx" if precision == "float32" else f"model.{precision}.onnx"
 
 
 def _write(proto: Any, precision: str, folder: Path, description: dict[str, Any]) -> Graph:
     import onnx
 
-    path = folder / ("model.onnx" if precision == "float32" else f"model.{precision}.onnx")
+    path = folder / _file(precision)
     if precision == "int8":
-        quantise(folder / "model.onnx", path)
+        with _quiet():
+            quantise(folder / "model.onnx", path)
     else:
         onnx.save(_halve(proto) if precision == "float16" else proto, path)
     content = path.read_bytes()
