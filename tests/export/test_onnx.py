@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,13 @@ def test_a_memory_that_grows_is_refused(tmp_path: Path) -> None:
 def test_an_export_is_not_overwritten_by_accident(exported: dict[str, Path]) -> None:
     with pytest.raises(SemambaError, match="--overwrite"):
         export(exported["step"], exported["step-onnx"])
+
+
+def test_overwriting_leaves_nothing_of_the_old_one(exported: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(exported["whole-onnx"], tmp_path / "graphs")
+    export(exported["step"], tmp_path / "graphs", ["float32"], overwrite=True)
+    assert {path.name for path in (tmp_path / "graphs").iterdir()} == {"model.json", "model.onnx"}
+    assert OnnxEnhancer(tmp_path / "graphs").causal
 
 
 def test_a_graph_that_differs_is_not_kept(
