@@ -6,14 +6,13 @@ Letters: B batch, n samples. Waves are (B, n) float32 at 16 kHz.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from semamba import checkpoint, losses
 from semamba.losses import LossConfig
-from semamba.spectrum import Spectrum
+from semamba.spectrum import Spectrum, StftConfig
 from semamba.train.target import rms
 
 HEARD_RMS = 0.06  # for teachers that do not normalise: the mean level of VoiceBank-DEMAND
@@ -24,8 +23,9 @@ class Teacher:
 
     def __init__(self, name_or_path: str, device: torch.device) -> None:
         """Raises SemambaError when there is no such model."""
-        self.model: Any = checkpoint.load(name_or_path, device).requires_grad_(False)
-        self.spectrum = Spectrum(self.model.stft).to(device)
+        self.model: nn.Module = checkpoint.load(name_or_path, device).requires_grad_(False)
+        stft: StftConfig = self.model.config.stft  # type: ignore[assignment, union-attr]
+        self.spectrum = Spectrum(stft).to(device)
 
     @torch.no_grad()
     def ask(self, noisy: Tensor) -> Tensor:
