@@ -99,7 +99,7 @@ class Windows:
                         path.unlink()
                 window, offset = window + 1, 0
         finally:
-            pool.shutdown(cancel_futures=True)  # waits for the window under way, which would be written after the removal
+            pool.shutdown(cancel_futures=True)  # waits: a window under way would be written after the removal
             shutil.rmtree(folder, ignore_errors=True)
 
     def _order(self, pool: ProcessPoolExecutor, window: int, folder: Path) -> Future[tuple[Path, list[str]]]:
