@@ -10,4 +10,4 @@ class SemambaError(ValueError):
 def out_of_memory(error: BaseException) -> bool:
     """Whether a library says with this that memory ran out; torch's allocator on the CPU has no class for it."""
     by_class = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return by_class or "can't allocate memory" in str(error)
+    return by_class or "can't allocate memory" in str(error).lower()

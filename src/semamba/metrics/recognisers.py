@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semamba.errors import SemambaError
+from semamba.metrics.pool import available_cpus
 
 SAMPLE_RATE = 16000  # Hz
 KINDS = ("faster-whisper", "pocketsphinx")
@@ -69,10 +70,9 @@ class FasterWhisper:
             import faster_whisper
         except ImportError:
             raise _missing("faster-whisper") from None
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         try:
             self._model: Any = faster_whisper.WhisperModel(
-                str(folder), device="auto", cpu_threads=threads, local_files_only=True
+                str(folder), device="auto", cpu_threads=available_cpus(), local_files_only=True
             )
         except (RuntimeError, ValueError, OSError) as error:
             raise SemambaError(f"{folder}: faster-whisper cannot read these weights ({error})") from None

@@ -11,9 +11,7 @@ import csv
 import io
 import json
 import math
-import os
 import platform
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -24,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from semamba.errors import SemambaError
+from semamba.files import write_atomic
 from semamba.metrics.evaluate import Scored
 from semamba.metrics.wer import Recognition
 
@@ -201,15 +200,7 @@ def _t_975(degrees: int) -> float:
 
 
 def _replace(path: Path, text: str) -> None:
-    temporary: str | None = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with open(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline=""))
     except OSError as error:
         raise SemambaError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

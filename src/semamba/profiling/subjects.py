@@ -5,6 +5,7 @@ Letters: B batch, n samples, T frames, G bands, d channels.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,21 +32,22 @@ CORES = {
 CORE_BANDS, CORE_CHANNELS, CORE_HOP = 100, 64, 100
 
 
-class Subject:
+class Subject(ABC):
     """Something that takes a signal of some seconds and can be run on it."""
 
     network: nn.Module
 
+    @abstractmethod
     def signal(self, seconds: float, batch: int, device: torch.device) -> Tensor:
         """White noise, always the same."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, signal: Tensor, clock: StageClock | None = None) -> Tensor:
-        raise NotImplementedError
+        """One pass over the signal."""
 
+    @abstractmethod
     def macs_per_second(self, seconds: float) -> tuple[float, float]:
         """Multiply-accumulates for a second of audio in a signal this long: the paper's count, the honest one."""
-        raise NotImplementedError
 
 
 class ModelSubject(Subject):

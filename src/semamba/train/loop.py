@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from semamba import checkpoint, config
 from semamba.data.dataset import Pair
-from semamba.errors import SemambaError
+from semamba.errors import SemambaError, out_of_memory
 from semamba.metrics.pool import new_pool
 from semamba.train import state
 from semamba.train.distributed import Ranks, choose_device
@@ -266,9 +265,3 @@ def check_share(recipe: Recipe, ranks: Ranks) -> None:
         raise SemambaError(
             f"train.batch_size ({size}) must be a multiple of the number of processes times train.accumulate ({parts})"
         )
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """torch has a class for a GPU's memory; that of the machine ends in an ordinary RuntimeError."""
-    text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text
