@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from semamba.data.bank import SpeechBank
+from semamba.data.bank import SpeechBank, Track
+from semamba.data.device import DeviceMixer
 from semamba.data.manifest import Manifest
+from semamba.data.mixing import PROBABILITIES, MixConfig, Mixer
 from semamba.data.reading import read_int16
 from semamba.errors import SemambaError
+
+
+def hosted(bank: SpeechBank, mix: MixConfig) -> list[np.ndarray]:
+    mixer = Mixer(bank, mix)
+    return [mixer.sample(np.random.default_rng(seed))[0] for seed in range(8)]
+
+
+def on_device(bank: SpeechBank, mix: MixConfig) -> list[np.ndarray]:
+    return list(DeviceMixer(bank, mix).batch(0, 8)[0].numpy())
 
 
 def test_voices_are_adjacent_and_cover_their_files(bank: SpeechBank) -> None:
@@ -27,6 +40,30 @@ def test_activity_tells_speech_from_pauses(bank: SpeechBank) -> None:
     loud = [bank.activity(at, at + 1600) for at in range(start, start + 16000, 1600)]
     assert min(loud) < 0.2 and max(loud) == 1.0
     assert bank.activity(*bank.noises[0]) == 0
+
+
+def test_noises_are_drawn_by_their_weights(bank: SpeechBank) -> None:
+    assert np.allclose(bank.noise_chances({}), [1 / 3] * 3)
+    assert np.allclose(bank.noise_chances({"noise/0*": 0.5, "*/[02].flac": 0.0}), [1 / 3, 2 / 3, 0])  # the first counts
+    assert np.allclose(bank.noise_chances({"*train*": 0.0, "*.wav": 0.0}), [1 / 3] * 3)  # neither folder nor name
+    with pytest.raises(SemambaError, match="noise_weights"):
+        bank.noise_chances({"*": 0.0})
+    assert not len(SpeechBank(bank.audio, bank.tracks[-1:]).noise_chances({"*": 0.0}))
+
+
+@pytest.mark.parametrize("mix", [hosted, on_device])
+def test_mixing_keeps_to_the_weights(mix: Callable[[SpeechBank, MixConfig], list[np.ndarray]]) -> None:
+    time = np.arange(32000) / 16000
+    tones = [(3000 * np.sin(2 * np.pi * hertz * time)).astype(np.int16) for hertz in (500, 3000)]
+    tracks = [
+        Track("noise", f"n/{name}.flac", "", 32000 * i, 32000 * (i + 1)) for i, name in enumerate(("low", "high"))
+    ]
+    tracks.append(Track("speech", "s.flac", "s", 0, 64000))
+    bank = SpeechBank(np.concatenate(tones), tracks)
+    silent = replace(MixConfig(crop_seconds=0.5), **{**dict.fromkeys(PROBABILITIES, 0.0), "noise_only": 1.0})
+    for noisy in mix(bank, replace(silent, noise_weights={"*high*": 0.0})):
+        power = np.abs(np.fft.rfft(noisy)) ** 2
+        assert power[:500].sum() > 0.9 * power.sum()  # below 1 kHz
 
 
 def test_a_broken_file_is_named_once_and_left_out(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_the_target_is_aligned_and_scaled_with_the_mixture(bank: SpeechBank) -> 
     assert torch.equal(noisy, clean)
     noisy, clean = draw(bank, replace(PLAIN, snr_db=(10.0, 10.0)))
     lags = torch.fft.irfft(torch.fft.rfft(noisy) * torch.fft.rfft(clean).conj())
-    assert (lags.argmax(-1) == 0).all()
+    assert (lags.roll(1000, -1)[:, :2000].argmax(-1) == 1000).all()  # the test's syllables repeat every 8,000
 
 
 def test_the_target_keeps_the_room_as_long_as_asked(bank: SpeechBank) -> None:

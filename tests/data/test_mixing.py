@@ -112,6 +112,12 @@ def test_clipping_and_gaps_touch_what_they_say(bank: SpeechBank) -> None:
     assert dead.any() and np.array_equal(noisy == 0, (noisy == 0) & (clean == 0))
 
 
+def test_coding_spoils_the_mixture_alone(bank: SpeechBank) -> None:
+    noisy, clean = draw(bank, replace(PLAIN, clean_only=1.0, codec=1.0, codec_step=(1.5, 1.5)))
+    error = 10 * np.log10(np.mean((noisy - clean) ** 2) / np.mean(clean**2))
+    assert -15 < error < -2
+
+
 def test_band_limit_empties_the_top(bank: SpeechBank) -> None:
     noisy, clean = draw(bank, replace(PLAIN, band_limit=1.0, band_limit_hz=(4000.0, 4000.0)))
     for x in (noisy, clean):
@@ -170,7 +176,8 @@ def test_silence_has_no_level() -> None:
 
 
 def test_config_refuses_what_makes_no_sense() -> None:
-    for wrong in ({"snr_db": [20, -5]}, {"room": 1.5}, {"crop_seconds": 0}, {"noise_speed": [0, 1]}):
+    weights, step = {"noise_weights": {"*": -1}}, {"codec_step": [-1, 1]}
+    for wrong in ({"snr_db": [20, -5]}, {"room": 1.5}, {"crop_seconds": 0}, {"noise_speed": [0, 1]}, weights, step):
         with pytest.raises(SemambaError, match=next(iter(wrong)) if "noise_speed" not in wrong else "speeds"):
             config.parse(MixConfig, wrong)
     with pytest.raises(SemambaError, match="snr_dB"):

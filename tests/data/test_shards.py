@@ -49,6 +49,15 @@ def test_shards_hold_the_same_samples_and_the_manifest_its_rows(corpus: Path, tm
     assert all(entry.seconds == pytest.approx(len(samples) / 16000, abs=1e-3) for entry, samples in read)
 
 
+def test_noises_in_shards_keep_their_names(corpus: Path, tmp_path: Path) -> None:
+    packed = write_shards(Manifest.read(corpus), tmp_path, shard_mb=MB)
+    names = sorted(entry.path.stem.split("-", 1)[1] for entry in packed.select("train", "noise"))
+    assert names == ["noise-0", "noise-1", "noise-2"]
+    pieces = [piece for path, entries in by_shard(packed).items() for piece in read_shard(path, entries, 16000)]
+    bank = SpeechBank.build(pieces)
+    assert sorted(bank.noise_chances({"*-noise-1*": 0.0}).tolist()) == [0.0, 0.5, 0.5]
+
+
 def test_shards_are_reproducible_and_spread_each_kind(corpus: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_shards(Manifest.read(corpus), tmp_path / name, shard_mb=MB * 3)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,20 @@ class SpeechBank:
         for track in self.tracks:
             totals[track.kind] += (track.stop - track.start) / self.sample_rate
         return totals
+
+    def noise_chances(self, weights: Mapping[str, float]) -> np.ndarray:
+        """(noises,): how often each noise file is to be drawn, in sum 1; every file alike where nothing is said.
+
+        `weights` maps patterns (with * and ?, small letters) to factors. A pattern is compared with the folder and the
+        name of a file, "street/tram.flac"; the first that fits counts. Raises SemambaError when no noise is left.
+        """
+        paths = [Path(track.name) for track in self.tracks if track.kind == "noise"]
+        names = [f"{path.parent.name}/{path.name}".lower() for path in paths]
+        fitting = (next((w for p, w in weights.items() if fnmatchcase(name, p)), 1.0) for name in names)
+        chances = np.fromiter(fitting, np.float64, len(names))
+        if len(names) and not chances.any():
+            raise SemambaError("mixing: noise_weights leaves no noise file; give one of them a weight above 0")
+        return chances / max(chances.sum(), 1e-300)
 
     def activity(self, start: Any, stop: Any) -> Any:
         """Share of the 10-ms frames in `start:stop` that carry speech, 0 to 1; of integers, or of arrays of them."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semamba.data import device_noise, filters, rooms
+from semamba.data import codec, device_noise, filters, rooms
 from semamba.data.bank import SpeechBank
 from semamba.data.device_noise import from_db, rms
 from semamba.data.device_rooms import reverberate, simulate
@@ -65,6 +65,7 @@ class DeviceMixer:
         self.recorded = RecordedPairs(bank, self.config)
         self._voices = np.array(list(bank.voices.values()))
         self._noises = np.array(bank.noises).reshape(-1, 2)
+        self._noise_chances = bank.noise_chances(self.config.noise_weights)
         recorded = [rooms.prepare(bank.audio[a:b] * INT16, self.room_length) for a, b in bank.rirs]
         self._rooms = torch.from_numpy(np.array(recorded, np.float32)).to(self.device)
 
@@ -166,7 +167,7 @@ class DeviceMixer:
         recorded = ~(by_rule | shaped)
         if recorded.any():
             count = int(recorded.sum())
-            spans = self._noises[draws.host.integers(len(self._noises), size=count)]
+            spans = self._noises[draws.host.choice(len(self._noises), count, p=self._noise_chances)]
             x = self._crops(draws, spans, self.length, config.noise_speed)
             white = draws.normal(count, self.length)  # in place of digital silence, which is no noise
             out[draws.rows(recorded)] = torch.where(x.any(-1, keepdim=True), x, white)
@@ -269,7 +270,7 @@ class DeviceMixer:
         return noisy * gain, clean * gain
 
     def _line(self, draws: Draws, noisy: Tensor, clean: Tensor) -> Batch:
-        """Clipping, companding and lost packets."""
+        """Clipping, companding, coding and lost packets."""
         config, n = self.config, len(noisy)
         ceiling = _peak(noisy) * from_db(-draws.uniform(1, 10, n, 1))
         ceiling = torch.where(draws.send(draws.chance(config.clipping, n))[:, None], ceiling, 2.0)
@@ -280,6 +281,10 @@ class DeviceMixer:
             x = noisy[rows]
             steps = (x.sign() * torch.log1p(255 * x.abs()) * (127 / _LOG_256)).round() / 127
             noisy[rows] = steps.sign() * torch.expm1(steps.abs() * _LOG_256) / 255
+        coded = draws.chance(config.codec, n)
+        if coded.any():
+            rows = draws.rows(coded)
+            noisy[rows] = codec.squeeze(noisy[rows], draws.uniform(*config.codec_step, len(rows), 1)).clamp(-1, 1)
         gaps = draws.host.integers(1, 5, n) * draws.chance(config.gaps, n)
         if gaps.any():
             size = (draws.host.uniform(0.01, 0.04, (n, 4)) * self.rate).astype(np.int64)

@@ -1,17 +1,18 @@
 """Dynamic mixing: a random, never repeated (noisy, clean) pair from a bank of speech, noise and rooms.
 
 Order: speech (speed, equaliser) -> room -> + noise at an SNR -> band limit -> level -> defects of the line.
-The clean target goes through everything but the late room, the noise and clipping, with the same gains.
+The clean target goes through everything but the late room, the noise, clipping and coding, with the same gains.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import torch
 
-from semamba.data import filters, noise, rooms
+from semamba.data import codec, filters, noise, rooms
 from semamba.data.bank import SpeechBank
 from semamba.errors import SemambaError
 
@@ -22,8 +23,9 @@ PEAK = 0.99
 PROBABILITIES = (
     *("clean_only", "noise_only", "late_start", "babble", "rule_noise", "speech_shaped", "second_noise", "wander"),
     *("speech_equaliser", "noise_equaliser", "room", "simulated_room", "band_limit", "clipping", "gaps", "companding"),
-    "paired_remix",
+    *("codec", "paired_remix"),
 )
+RANGES = ("snr_db", "level_dbfs", "speech_speed", "noise_speed", "band_limit_hz", "codec_step", "paired_gain_db")
 QUIET_DB = 30.0  # frames this far below the loudest do not count as active
 
 
@@ -40,6 +42,7 @@ class MixConfig:
     noise_only: float = 0.02  # noise with a silent target
     late_start: float = 0.10  # speech begins inside the first half
     babble: float = 0.20  # noise is 4 to 9 voices
+    noise_weights: dict[str, float] = field(default_factory=dict)  # *rain*: 0.3 makes such files rarer; see bank
     rule_noise: float = 0.20  # noise is made by rule
     speech_shaped: float = 0.25  # of the noises made by rule, those with the spectrum of a voice
     second_noise: float = 0.30  # another noise 0 to 15 dB below the first
@@ -58,12 +61,14 @@ class MixConfig:
     clipping: float = 0.03
     gaps: float = 0.02  # lost packets, silent in mixture and target
     companding: float = 0.02  # mu-law of 8 bits, as on the telephone
+    codec: float = 0.03  # artefacts of lossy coding
+    codec_step: tuple[float, float] = (0.3, 2.5)  # of its rounding, from hardly audible to a low bit rate; see codec
     paired: float | Literal["auto"] = "auto"  # share of recorded pairs; auto goes by seconds of them and of speech
     paired_remix: float = 0.0  # of the recorded pairs, those that get the (additive) noise of another
     paired_gain_db: tuple[float, float] = (0.0, 0.0)  # on both sides of a recorded pair
 
     def __post_init__(self) -> None:
-        for name in ("snr_db", "level_dbfs", "speech_speed", "noise_speed", "band_limit_hz", "paired_gain_db"):
+        for name in RANGES:
             low, high = getattr(self, name)
             if not low <= high:
                 raise SemambaError(f"mixing: {name} is ({low}, {high}); the first value must not exceed the second")
@@ -72,6 +77,11 @@ class MixConfig:
         for name in PROBABILITIES:
             if not 0 <= getattr(self, name) <= 1:
                 raise SemambaError(f"mixing: {name} is {getattr(self, name)}; a probability lies in 0..1")
+        for pattern, weight in self.noise_weights.items():
+            if not 0 <= weight < float("inf"):
+                raise SemambaError(f"mixing: noise_weights['{pattern}'] is {weight}; it must be 0 or more")
+        if self.codec_step[0] < 0:
+            raise SemambaError(f"mixing: codec_step begins at {self.codec_step[0]}; it must be 0 or more")
         if self.paired != "auto" and not 0 <= self.paired <= 1:
             raise SemambaError(f"mixing: paired is {self.paired}; it is auto, or a share in 0..1")
         if min(*self.speech_speed, *self.noise_speed, self.early_seconds, self.room_seconds) <= 0:
@@ -88,6 +98,7 @@ class Mixer:
         self._room_length = round(self.config.room_seconds * self.rate)
         self._silence: np.ndarray = np.zeros(self.length, np.float32)
         self._voices = list(bank.voices.values())
+        self._noise_chances = bank.noise_chances(self.config.noise_weights)
         self._rooms = [rooms.prepare(_floats(bank.audio[a:b]), self._room_length) for a, b in bank.rirs]
 
     def sample(self, rng: np.random.Generator) -> Waves:
@@ -152,7 +163,7 @@ class Mixer:
                 voice = self._voices[int(rng.integers(len(self._voices)))]
                 return noise.speech_shaped(rng, self._crop(rng, voice, self.length, (1.0, 1.0), 0.3))
             return noise.make(rng, self.length, self.rate)
-        track = self.bank.noises[int(rng.integers(len(self.bank.noises)))]
+        track = self.bank.noises[int(rng.choice(len(self.bank.noises), p=self._noise_chances))]
         x = self._crop(rng, track, self.length, self.config.noise_speed)
         return x if x.any() else noise.make(rng, self.length, self.rate)
 
@@ -209,7 +220,7 @@ class Mixer:
         return noisy * gain, clean * gain
 
     def _line(self, rng: np.random.Generator, noisy: np.ndarray, clean: np.ndarray) -> Waves:
-        """Clipping, companding and lost packets."""
+        """Clipping, companding, coding and lost packets."""
         config = self.config
         if rng.random() < config.clipping:
             ceiling = np.float32(_peak(noisy, noisy) * 10 ** (-rng.uniform(1, 10) / 20))
@@ -218,6 +229,9 @@ class Mixer:
             squeezed = np.sign(noisy) * np.log1p(255 * np.abs(noisy)) / np.float32(np.log(256))
             steps = np.round(squeezed * 127) / 127
             noisy = (np.sign(steps) * np.expm1(np.abs(steps) * np.float32(np.log(256))) / 255).astype(np.float32)
+        if rng.random() < config.codec:
+            step = torch.full((1, 1), rng.uniform(*config.codec_step))
+            noisy = codec.squeeze(torch.from_numpy(noisy)[None], step)[0].clamp(-1, 1).numpy()
         if rng.random() < config.gaps:
             for _ in range(int(rng.integers(1, 5))):
                 size = int(rng.uniform(0.01, 0.04) * self.rate)

@@ -1,14 +1,15 @@
 """Corpora too large for single files: tar archives of a few hundred megabytes (the WebDataset format), read in one go.
 
 A shard is a random cross-section of the corpus, so a few of them make good training material. The manifest keeps its
-rows; the path of a row then leads into an archive, as in shards/train-00003.tar/speech/000123.flac. Room responses are
-few and stay single files.
+rows; the path of a row then leads into an archive, as in shards/train-00003.tar/speech/000123.flac. A noise keeps its
+folder and name, which say what it is (noise/000124-street-tram.flac). Room responses are few and stay single files.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import re
 import tarfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -83,7 +84,7 @@ def _write_shard(
                     continue
                 name = f"{next(names):06d}"
                 for entry, (content, seconds) in zip(unit, contents, strict=True):
-                    key = f"{_folder(entry)}/{name}"
+                    key = f"{_folder(entry)}/{name}{_label(entry)}"
                     tar.write({"__key__": key, "flac": content})
                     written.append(replace(entry, path=(path / f"{key}.flac").absolute(), seconds=seconds))
 
@@ -150,6 +151,13 @@ def _encoded(entry: Entry, sample_rate: int) -> tuple[bytes, float]:
 
 def _folder(entry: Entry) -> str:
     return entry.kind.removeprefix("paired_")
+
+
+def _label(entry: Entry) -> str:
+    """What the path of a noise says about it, for `SpeechBank.noise_chances`."""
+    if entry.kind != "noise":
+        return ""
+    return "-" + re.sub("[^a-z0-9]+", "-", f"{entry.path.parent.name}-{entry.path.stem}".lower()).strip("-")
 
 
 def _bytes(entry: Entry, sample_rate: int) -> float:
