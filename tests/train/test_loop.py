@@ -179,6 +179,21 @@ def test_validation_keeps_the_best_and_export_writes_a_card(tmp_path: Path) -> N
     checkpoint.load(tmp_path / "weights" / "tone")
 
 
+def test_given_weights_stay_the_best_until_others_are_better(tmp_path: Path) -> None:
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    Run(tiny.recipe(), tmp_path / "first", tiny.batches, []).train()
+    given = tmp_path / "first" / "last"
+    worse = tiny.recipe(train={"steps": 2}, valid={"jobs": 1}, optimiser={"lr": 10.0, "warmup": 0})
+    outcome = Run(worse, tmp_path / "second", tiny.batches, [tiny.speech_like()], init=given).train()
+    assert outcome.scores["pesq"] < outcome.best
+    kept = checkpoint.load(tmp_path / "second" / "best").state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in checkpoint.load(given).state_dict().items())
+    export(tmp_path / "second", tmp_path / "kept")
+    card = (tmp_path / "kept" / "card.md").read_text()
+    assert f"| 0 | 0.0 | {outcome.best:.3f} |" in card and f"| 2 | 0.0 | {outcome.scores['pesq']:.3f} |" in card
+
+
 def test_slices_follow_the_schedule_of_the_whole(tmp_path: Path) -> None:
     recipe = tiny.recipe(train={"log_every": 1})
     Run(recipe, tmp_path / "whole", tiny.batches, []).train()

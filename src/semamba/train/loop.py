@@ -88,6 +88,7 @@ class Run:
             checkpoint.write_json(self.folder.description, self.meta)
 
     def _begin(self, resume: str | Path, init: str | Path | None) -> Training:
+        self.given = False
         t = start(self.recipe, self.ranks.device, self.ranks)
         path = self.folder.state if resume in ("auto", "never") else Path(resume)
         if resume == "never" and path.exists():
@@ -96,6 +97,7 @@ class Run:
             state.load_state(t, path)
             self.display.say(f"resumed {path} at step {t.step}, {duration(t.elapsed)} trained")
         elif init is not None:
+            self.given = True
             checkpoint.load_weights(t.model, init)
             checkpoint.load_weights(t.ema.model, init)
         if self.ranks.highest(t.step, -t.step) != [t.step, -t.step]:
@@ -112,6 +114,8 @@ class Run:
         batches = self.batches(t.step)
         try:
             with self._signals():
+                if self.given:
+                    self._validate(tracker)  # weights that were given are the best until others score higher
                 while t.step < self._last_step():
                     batch = self._next(batches)
                     reason = self._tick()

@@ -18,13 +18,21 @@ def export(run: str | Path, destination: str | Path, half: bool = True) -> None:
     model = checkpoint.load(best)
     meta, folder = described["meta"], Path(destination)
     checkpoint.save(folder, model, meta, half=half)
-    text = card(folder.name, described["model"], meta, sum(p.numel() for p in model.parameters()))
+    parameters = sum(p.numel() for p in model.parameters())
+    text = card(folder.name, described["model"], meta, parameters, validations(Path(run) / "log.jsonl"))
     checkpoint.write_atomic(folder / "card.md", lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def card(name: str, model: dict[str, Any], meta: dict[str, Any], parameters: int) -> str:
-    """Markdown model card from what the run recorded."""
+def validations(log: Path) -> list[dict[str, Any]]:
+    """The rows of a run's log that hold scores, in the order of the steps."""
+    rows = (json.loads(line) for line in log.read_text(encoding="utf-8").splitlines())
+    return [row for row in rows if row["kind"] == "valid"]
+
+
+def card(name: str, model: dict[str, Any], meta: dict[str, Any], parameters: int, curve: list[dict[str, Any]]) -> str:
+    """Markdown model card from what the run recorded; `curve` is its validations."""
     recipe, scores = meta["recipe"], meta["scores"]
+    hours_per_step = recipe["train"]["batch_size"] * recipe["mix"]["crop_seconds"] / 3600
     lines = [
         f"# {name}",
         "",
@@ -40,6 +48,18 @@ def card(name: str, model: dict[str, Any], meta: dict[str, Any], parameters: int
         "| measure | noisy | enhanced |",
         "|---|---|---|",
         *(f"| {unit} | {meta['validation']['noisy'][key]:.3f} | {scores[key]:.3f} |" for key, unit in UNITS.items()),
+        "",
+        "## Learning curve",
+        "",
+        "Averaged weights on the validation pairs, while the run went on.",
+        "",
+        f"| step | hours of mixtures | {' | '.join(UNITS.values())} |",
+        "|---:|---:|---:|---:|---:|",
+        *(
+            f"| {row['step']:,} | {row['step'] * hours_per_step:.1f} | "
+            f"{' | '.join(f'{row[key]:.3f}' for key in UNITS)} |"
+            for row in curve
+        ),
         "",
         *(["## Notes", "", recipe["notes"].strip(), ""] if recipe.get("notes") else []),
         "## Training data",
