@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from document import with_section
+
 from semamba.cli import models
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-BEGIN, END = "<!-- models: begin (written by benchmarks/model_table.py) -->", "<!-- models: end -->"
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -30,10 +31,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def updated(text: str) -> str:
     """The README with a fresh table between its markers."""
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    fresh = table([models.describe(name) for name in models.names()])
-    return f"{before}{BEGIN}\n{fresh}\n{END}{after}"
+    return with_section(text, "models", "model_table", table([models.describe(name) for name in models.names()]))
 
 
 def main() -> None:

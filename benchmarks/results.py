@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from document import write_section
 
 from semamba.errors import SemambaError
 from semamba.metrics import report
@@ -29,8 +33,6 @@ SETS = {
     "test/dns_synth_upf": "DNS-Challenge style mixes",
     "test/dns2020_test": "part of the DNS-2020 no-reverb test set",
 }
-BEGIN, END = "<!-- results: begin (written by benchmarks/results.py) -->", "<!-- results: end -->"
-NEW_DOCUMENT = f"# Measured results\n\n{BEGIN}\n{END}\n"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def main() -> None:
     if options.limit:
         print(text)
     else:
-        replace_section(options.out, text)
+        write_section(options.out, "results", "results", f"\n{text}\n")
         print(f"{options.out}: tables of {', '.join(models)} on {len(measured)} sets written")
 
 
@@ -125,15 +127,37 @@ an improvement by. Rows marked † are public peers: means on the same files wit
 
 
 def cost_table(models: Sequence[str], peers: dict[str, Any]) -> str:
-    lines = ["| system | parameters | MAC per second of audio | algorithmic latency |", "|---|---:|---:|---:|"]
+    columns = ("system", "parameters", "MAC per second of audio", "algorithmic latency", "real-time factor, one thread")
+    lines = ["| " + " | ".join(columns) + " |", "|---|---:|---:|---:|---:|"]
     for model in models:
         cost = model_cost(model)
         latency = f"{cost.latency_ms:.0f} ms" if cost.causal else "whole signal"
-        lines.append(f"| **{model}** | {cost.parameters:,} | {cost.honest_macs_per_second / 1e6:,.0f} M | {latency} |")
+        macs, factor = f"{cost.honest_macs_per_second / 1e6:,.0f} M", f"{real_time_factor(model):.4f}"
+        lines.append(table_row(f"**{model}**", [f"{cost.parameters:,}", macs, latency, factor]))
     for peer, cost in peers["cost"].items():
         macs = f"{cost['macs_per_s'] / 1e6:,.0f} M" if "macs_per_s" in cost else "not recorded"
-        lines.append(f"| {peer} † | {cost['params']:,.0f} | {macs} | {cost['latency_ms']:.0f} ms |")
+        lines.append(table_row(f"{peer} †", [f"{cost['params']:,.0f}", macs, f"{cost['latency_ms']:.0f} ms", ""]))
     return "\n".join([*lines, ""])
+
+
+def real_time_factor(model: str, seconds: float = 10.0, repeats: int = 5) -> float:
+    """Time to enhance a file, as a share of its length: the median of some runs after one to warm up."""
+    import numpy as np
+    import torch
+
+    import semamba
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    enhancer = semamba.load(model, device="cpu")
+    wave = (0.1 * np.random.default_rng(0).standard_normal(round(seconds * 16000))).astype(np.float32)
+    times = []
+    for _ in range(repeats + 1):
+        begun = time.perf_counter()
+        enhancer(wave, 16000)
+        times.append(time.perf_counter() - begun)
+    torch.set_num_threads(threads)
+    return statistics.median(times[1:]) / seconds
 
 
 def model_cost(model: str) -> Any:
@@ -174,16 +198,6 @@ def set_section(rows: Rows, models: Sequence[str], peers: dict[str, Any]) -> str
 
 def table_row(label: str, cells: Sequence[str]) -> str:
     return f"| {label} | " + " | ".join(cells) + " |"
-
-
-def replace_section(path: Path, text: str) -> None:
-    """Put `text` between the markers; a document without markers gets them at its end."""
-    document = path.read_text(encoding="utf-8") if path.exists() else NEW_DOCUMENT
-    if BEGIN not in document or END not in document:
-        document = f"{document.rstrip()}\n\n{BEGIN}\n{END}\n"
-    head, rest = document.split(BEGIN, 1)
-    tail = rest.split(END, 1)[1]
-    path.write_text(f"{head}{BEGIN}\n\n{text}\n{END}{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+from document import write_section
 from websockets.sync.client import connect
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "web.md"
-BEGIN, END = "<!-- load: begin (written by benchmarks/serve.py) -->", "<!-- load: end -->"
 RATE, BLOCK = 16_000, 320  # live: 20 ms, as a browser sends
 MOST_SECONDS = 300
 
@@ -155,8 +155,7 @@ def main() -> int:
     for line in tally.lost[:10]:
         print("lost:", line, file=sys.stderr)
     if arguments.write:
-        head, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        PAGE.write_text(f"{head}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        write_section(PAGE, "load", "serve", table)
     return 1 if tally.lost else 0
 
 
