@@ -16,8 +16,9 @@ from semamba.losses import LossConfig
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW with a linear warm-up, then a cosine to `floor` times `lr` or, as the paper has it, a decay per epoch."""
+    """A linear warm-up, then a cosine to `floor` times `lr` or, as the paper has it, a decay per epoch."""
 
+    kind: Literal["adamw", "muon"] = "adamw"  # see `optimiser`; the paper's is AdamW
     schedule: Literal["cosine", "exponential"] = "cosine"
     lr: float = 1e-3
     betas: tuple[float, float] = (0.8, 0.99)

@@ -21,6 +21,7 @@ from semamba.spectrum import Spectrum
 from semamba.train.distil import Teacher, distance
 from semamba.train.distributed import Ranks
 from semamba.train.ema import Ema
+from semamba.train.optimiser import Optimiser, adamw, muon
 from semamba.train.pesq_labels import PesqLabels, pesq_of
 from semamba.train.recipe import DiscriminatorConfig, OptimiserConfig, Recipe
 from semamba.train.target import normalise_pair, stretch
@@ -29,6 +30,7 @@ SMALLEST = 16  # frames, and bins, that the discriminator needs
 
 Gradients = Sequence[Tensor]
 Terms = dict[str, Tensor]
+AnyOptimiser = torch.optim.Optimizer | Optimiser
 
 
 @dataclass
@@ -50,7 +52,7 @@ class Training:
     model: nn.Module
     forward: Callable[[Tensor], tuple[Tensor, Any]]
     spectrum: Spectrum
-    optimiser: torch.optim.Optimizer
+    optimiser: AnyOptimiser
     ema: Ema
     critic: Critic | None  # where the loss has a metric term
     teacher: Teacher | None  # where the recipe distils
@@ -85,7 +87,7 @@ def start(recipe: Recipe, device: torch.device, ranks: Ranks | None = None) -> T
         model=model,
         forward=torch.compile(model) if recipe.train.compile else model,
         spectrum=spectrum,
-        optimiser=_adamw(model, recipe.optimiser),
+        optimiser=_optimiser(model, recipe.optimiser),
         ema=Ema(model, recipe.train.ema),
         critic=_critic(recipe, spectrum, device) if recipe.loss.metric else None,
         teacher=Teacher(recipe.distil.teacher, device) if recipe.distil.weight else None,
@@ -99,11 +101,11 @@ def _critic(recipe: Recipe, spectrum: Spectrum, device: torch.device) -> Critic:
     if min(frames, spectrum.config.n_bins) < SMALLEST:
         raise SemambaError(f"mix.crop_seconds: the discriminator needs {SMALLEST} frames, the crop has {frames}")
     model = MetricDiscriminator(cfg.channels, cfg.dropout).to(device).eval()
-    return Critic(model, _adamw(model, cfg), PesqLabels(cfg.jobs))
+    return Critic(model, adamw(list(model.parameters()), cfg), PesqLabels(cfg.jobs))
 
 
-def _adamw(model: nn.Module, cfg: OptimiserConfig | DiscriminatorConfig) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(model.parameters(), lr=cfg.lr, betas=cfg.betas, weight_decay=cfg.weight_decay, fused=True)
+def _optimiser(model: nn.Module, cfg: OptimiserConfig) -> AnyOptimiser:
+    return muon(model, cfg) if cfg.kind == "muon" else adamw(list(model.parameters()), cfg)
 
 
 def train_step(t: Training, noisy: Tensor, clean: Tensor, progress: float) -> Terms:
@@ -201,7 +203,7 @@ def with_pesq(terms: Terms) -> Terms:
 def descend(
     t: Training,
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimiser: AnyOptimiser,
     cfg: OptimiserConfig | DiscriminatorConfig,
     scale: float,
     gradients: Gradients,
