@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semamba.config import apply_overrides, load_yaml, merge, parse, to_dict
+from semamba.config import apply_overrides, load_layers, load_yaml, merge, parse, to_dict
 from semamba.errors import SemambaError
 
 
@@ -137,6 +137,26 @@ def test_yaml_files_that_cannot_be_used(tmp_path: Path, content: bytes | None, m
     with pytest.raises(SemambaError, match=message) as caught:
         load_yaml(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_is_laid_over_its_base(tmp_path: Path) -> None:
+    (tmp_path / "lower").mkdir()
+    (tmp_path / "lower/c.yaml").write_text("name: c\na: {b: 1, c: 2}\nd: 3\n")
+    (tmp_path / "b.yaml").write_text("base: lower/c.yaml\nname: b\na: {c: 4}\ne: 5\n")
+    (tmp_path / "a.yaml").write_text("base: b.yaml\na: {b: 6}\n")
+    assert load_layers(tmp_path / "a.yaml") == {"name": "b", "a": {"b": 6, "c": 4}, "d": 3, "e": 5}
+    assert load_layers(tmp_path / "a.yaml", own=["name"]) == {"a": {"b": 6, "c": 4}, "d": 3, "e": 5}
+    assert load_layers(tmp_path / "b.yaml", own=["name"])["name"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [("gone.yaml", "gone.yaml: no such file"), ("a.yaml", "leads back"), ("[1]", "base must name a file")],
+)
+def test_a_base_that_cannot_be_used(tmp_path: Path, base: str, message: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"base: {base}\n")
+    with pytest.raises(SemambaError, match=message):
+        load_layers(tmp_path / "a.yaml")
 
 
 def test_a_folder_is_not_a_yaml_file(tmp_path: Path) -> None:

@@ -35,6 +35,31 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     return data
 
 
+def load_layers(path: str | Path, own: Iterable[str] = ()) -> dict[str, Any]:
+    """Like `load_yaml`, for a file whose key `base` may name another one, relative to it, that the rest is laid over.
+
+    The keys in `own` are not taken from a base. Raises SemambaError also when files name each other in a circle.
+    """
+    own = tuple(own)
+    layers: list[dict[str, Any]] = []
+    seen: list[Path] = []
+    following: Path | None = Path(path)
+    while following is not None:
+        if following.resolve() in seen:
+            raise SemambaError(f"{path}: its base leads back to {following}; a file cannot be laid over itself")
+        seen.append(following.resolve())
+        layer = load_yaml(following)
+        base = layer.pop("base", None)
+        if base is not None and not isinstance(base, str):
+            raise SemambaError(f"{following}: base must name a file (got {base!r})")
+        layers.append(layer)
+        following = None if base is None else following.parent / base
+    result: dict[str, Any] = {}
+    for layer in reversed(layers[1:]):
+        result = merge(result, {key: value for key, value in layer.items() if key not in own})
+    return merge(result, layers[0])
+
+
 def parse(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
     """Build the dataclass `cls` from a mapping, checking every key and type.
 

@@ -27,6 +27,15 @@ def test_every_recipe_of_the_project_loads(path: Path) -> None:
     models.build(models.config_from_dict(recipe.model, str(path)))
 
 
+def test_a_recipe_over_another_says_only_what_differs(path: Path) -> None:
+    path.write_text(f"{path.read_text()}notes: measured so\n")
+    other = path.with_name("other.yaml")
+    other.write_text("base: small.yaml\noptimiser: {kind: muon}\n")
+    recipe = load_recipe(other, ["model.channels=8"])
+    assert (recipe.name, recipe.notes, recipe.optimiser.kind, recipe.optimiser.lr) == ("other", "", "muon", 5e-4)
+    assert models.config_from_dict(recipe.model).channels == 8
+
+
 def test_defaults_overrides_and_preset(path: Path) -> None:
     recipe = load_recipe(path, ["train.steps=10", "loss.phase=0", "mix.crop_seconds=1"])
     assert (recipe.name, recipe.train.steps, recipe.optimiser.lr) == ("small", 10, 5e-4)

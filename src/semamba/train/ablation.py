@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from semamba import config, models
 from semamba.errors import SemambaError
-from semamba.train.recipe import Recipe, check, parse_duration
+from semamba.train.recipe import Recipe, check, load_mapping, parse_duration
 
 if TYPE_CHECKING:
     from semamba.models.complexity import Profile
@@ -102,7 +102,7 @@ def read_plan(path: str | Path, overrides: Iterable[str] = ()) -> Plan:
     path = Path(path)
     ablation = config.parse(AblationConfig, config.load_yaml(path), where=str(path))
     name = ablation.name or path.stem
-    base = config.merge(config.load_yaml(path.parent / ablation.base), _nested(ablation.common, f"{path}: common"))
+    base = config.merge(load_mapping(path.parent / ablation.base), _nested(ablation.common, f"{path}: common"))
     changes = dict(_changes(ablation, str(path)))
     seconds = _check_budget(ablation.budget, str(path))
     if not ablation.seeds or len(set(ablation.seeds)) < len(ablation.seeds):

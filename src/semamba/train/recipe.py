@@ -112,8 +112,8 @@ class Recipe:
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a recipe strictly. Raises SemambaError naming the wrong key or value."""
-    mapping = config.apply_overrides(config.load_yaml(path), overrides)
+    """Read a recipe strictly, over its `base` if it has one. Raises SemambaError naming the wrong key or value."""
+    mapping = config.apply_overrides(load_mapping(path), overrides)
     if "name" not in mapping:
         mapping = {"name": Path(path).stem, **mapping}
     if "model" not in mapping:
@@ -121,6 +121,11 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     recipe = config.parse(Recipe, mapping, where=str(path))
     check(recipe, str(path))
     return recipe
+
+
+def load_mapping(path: str | Path) -> dict[str, Any]:
+    """A recipe as it is written, with what its `base` says; a base keeps its name and its notes to itself."""
+    return config.load_layers(path, own=("name", "notes"))
 
 
 def check(recipe: Recipe, where: str) -> None:
