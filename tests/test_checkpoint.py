@@ -60,6 +60,22 @@ def test_unknown_name_lists_what_exists(
         checkpoint.load("nothing-like-it")
 
 
+@pytest.mark.parametrize("frequency", ["attention", "mamba"])
+def test_added_blocks_change_nothing_until_they_are_trained(tmp_path: Path, frequency: str) -> None:
+    sizes = {"channels": 8, "sub_bands": 8, "d_model": 8, "heads": 2, "frequency": frequency}
+    small = models.build(CausalConfig(**sizes, blocks=1))
+    checkpoint.save(tmp_path, small, {})
+    deep = models.build(CausalConfig(**sizes, blocks=3))
+    checkpoint.load_weights(deep, tmp_path, deepen=True)
+    spectrum = torch.randn(1, 9, 257, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(deep(spectrum)[0], small(spectrum)[0], atol=1e-6)
+    deep(spectrum)[0].square().sum().backward()
+    assert all(block.time.out_proj.weight.grad.any() for block in deep.blocks)
+    with pytest.raises(SemambaError, match="has unknown"):
+        checkpoint.save(tmp_path / "deep", deep, {})
+        checkpoint.load_weights(small, tmp_path / "deep", deepen=True)
+
+
 def test_damaged_and_foreign_files_are_named(tmp_path: Path, model: torch.nn.Module) -> None:
     checkpoint.save(tmp_path, model, {})
     other = models.build(CausalConfig(channels=8, sub_bands=8, d_model=8, blocks=2, heads=2))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from semamba import config, models
 from semamba.errors import SemambaError
 from semamba.files import write_atomic
+from semamba.models.causal import CausalModel
 
 __all__ = ["describe", "load", "load_weights", "locate", "save", "shipped", "write_atomic", "write_json"]
 
@@ -81,8 +83,11 @@ def describe(name_or_path: str | Path) -> dict[str, Any]:
     return {"model": described["model"], "meta": described.get("meta") or {}}
 
 
-def load_weights(model: nn.Module, name_or_path: str | Path) -> None:
-    """Copy stored weights into `model`, whatever their storage type; names and shapes must match exactly."""
+def load_weights(model: nn.Module, name_or_path: str | Path, deepen: bool = False) -> None:
+    """Copy stored weights into `model`, whatever their storage type; names and shapes must match exactly.
+
+    With `deepen` a causal model may have more blocks: the added ones, at the end, pass on what they get.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -91,6 +96,8 @@ def load_weights(model: nn.Module, name_or_path: str | Path) -> None:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise SemambaError(f"{path}: damaged or not a safetensors file ({error})") from None
+    if deepen and isinstance(model, CausalModel):
+        tensors |= _added_blocks(model, tensors)
     own = model.state_dict()
     for problem, names in (("lacks", own.keys() - tensors.keys()), ("has unknown", tensors.keys() - own.keys())):
         if names:
@@ -100,6 +107,14 @@ def load_weights(model: nn.Module, name_or_path: str | Path) -> None:
             stored, needed = tuple(tensors[name].shape), tuple(value.shape)
             raise SemambaError(f"{path}: '{name}' has shape {stored}, the model needs {needed}")
     model.load_state_dict(tensors)
+
+
+def _added_blocks(model: CausalModel, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of the blocks that come after those of the given weights, once they change nothing."""
+    count = len({name.split(".")[1] for name in given if name.startswith("blocks.")})
+    model.pass_through(count)
+    names = (name for name in model.state_dict() if name.startswith("blocks."))
+    return {name: model.state_dict()[name] for name in names if int(name.split(".")[1]) >= count}
 
 
 def write_json(path: Path, content: Any) -> None:

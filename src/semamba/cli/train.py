@@ -28,7 +28,8 @@ def train(
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a key of the recipe.", show_default=False)
     ] = None,
     init: Annotated[
-        str | None, typer.Option(help="Start from the weights of this model (a name or folder).", show_default=False)
+        str | None,
+        typer.Option(help="Start from the weights of this model (a name or folder).", show_default=False),
     ] = None,
     export: Annotated[
         Path | None, typer.Option(help="Afterwards write the best weights and a model card here.", show_default=False)

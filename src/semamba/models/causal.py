@@ -109,6 +109,17 @@ class CausalModel(nn.Module):
         enhanced = torch.view_as_real(torch.view_as_complex(spectrum.contiguous()) * torch.view_as_complex(mask))
         return enhanced, CausalState(level_state, tuple(states))
 
+    @torch.no_grad()
+    def pass_through(self, first: int) -> None:
+        """Make the blocks from `first` on give back what they get, as a start for training a deeper model."""
+        for block in self.blocks[first:]:
+            for layer in block.modules():
+                if isinstance(layer, Mamba):
+                    layer.out_proj.weight.zero_()
+                elif isinstance(layer, FrequencyAttention):
+                    layer.out.weight.zero_()
+                    layer.out.bias.zero_()
+
     def _encode(self, x: Tensor) -> Tensor:
         """(B, T, F, 2) -> (B, T, S, C). The bin at 0 Hz carries no speech and is left out."""
         stride = self.config.stride

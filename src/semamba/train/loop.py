@@ -98,8 +98,8 @@ class Run:
             self.display.say(f"resumed {path} at step {t.step}, {duration(t.elapsed)} trained")
         elif init is not None:
             self.given = True
-            checkpoint.load_weights(t.model, init)
-            checkpoint.load_weights(t.ema.model, init)
+            checkpoint.load_weights(t.model, init, deepen=True)
+            t.ema.model.load_state_dict(t.model.state_dict())
         if self.ranks.highest(t.step, -t.step) != [t.step, -t.step]:
             raise SemambaError(f"{path}: not the same for all processes; --out must be on a disk that all of them see")
         return t
