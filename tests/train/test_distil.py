@@ -10,6 +10,7 @@ import torch
 from semamba import checkpoint, config, models
 from semamba.errors import SemambaError
 from semamba.train.distil import Teacher
+from semamba.train.loop import Run
 from semamba.train.recipe import check
 from semamba.train.step import start, train_step
 from tests.train import tiny
@@ -51,6 +52,22 @@ def test_the_student_approaches_a_teacher_that_stays(
         return distances[-1]
 
     assert train(5.0) < 0.9 * train(1e-6)  # the second is as good as no teacher
+
+
+def test_a_run_with_a_teacher_resumes_to_the_same_weights(teacher: str, tmp_path: Path) -> None:
+    by_step = {"schedule": "exponential"}  # a rate that does not depend on how long the run will be
+
+    def run(folder: str, steps: int) -> Run:
+        distil = {"teacher": teacher, "weight": 0.5}
+        recipe = tiny.recipe(distil=distil, optimiser=by_step, train={"steps": steps, "batch_size": 2})
+        made = Run(recipe, tmp_path / folder, tiny.batches, [])
+        made.train()
+        return made
+
+    whole = run("whole", 3).training.model.state_dict()
+    run("parts", 2)
+    resumed = run("parts", 3).training.model.state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
 
 
 def test_items_that_the_teacher_makes_worse_are_left_to_the_clean_wave(
