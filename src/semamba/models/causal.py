@@ -48,7 +48,7 @@ class CausalConfig:
     layers: int = 2  # k = 3 layers on each side
     sub_bands: int = 24
     d_model: int = 48
-    blocks: int = 3
+    blocks: int = 4
     expand: int = 2
     d_state: int = 16
     frequency: Literal["attention", "mamba"] = "attention"
