@@ -60,6 +60,13 @@ def test_unknown_name_lists_what_exists(
         checkpoint.load("nothing-like-it")
 
 
+@pytest.mark.parametrize("name", checkpoint.shipped())
+def test_every_shipped_model_is_its_preset_and_has_a_card(name: str) -> None:
+    assert checkpoint.load(name).config == models.config_from_dict({"preset": name})
+    card = (checkpoint.locate(name) / "card.md").read_text(encoding="utf-8")
+    assert card.startswith(f"# {name}\n") and "## Training data" in card
+
+
 @pytest.mark.parametrize("frequency", ["attention", "mamba"])
 def test_added_blocks_change_nothing_until_they_are_trained(tmp_path: Path, frequency: str) -> None:
     sizes = {"channels": 8, "sub_bands": 8, "d_model": 8, "heads": 2, "frequency": frequency}
