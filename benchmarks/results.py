@@ -21,6 +21,7 @@ from typing import Any
 
 from document import write_section
 
+from semamba import checkpoint
 from semamba.errors import SemambaError
 from semamba.metrics import report
 from semamba.metrics.evaluate import METRICS, Pair, Preparation, Scored, evaluate_pairs
@@ -47,7 +48,7 @@ class Rows:
 def main() -> None:
     options = parse_arguments()
     peers = json.loads((options.shared / "reference/peers.json").read_text())
-    models = options.model or [default_model()]
+    models = options.model or [checkpoint.DEFAULT_MODEL]
     try:
         measured = [measure_set(options.shared / "data", name, models, options) for name in options.set]
     except SemambaError as error:
@@ -62,6 +63,10 @@ def main() -> None:
         print(text)
     else:
         write_section(options.out, "results", "results", f"\n{text}\n")
+        for model in set(models) & set(checkpoint.shipped()):
+            write_section(
+                checkpoint.locate(model) / "card.md", "results", "results", card_section(model, measured, peers)
+            )
         print(f"{options.out}: tables of {', '.join(models)} on {len(measured)} sets written")
 
 
@@ -79,12 +84,6 @@ def parse_arguments() -> argparse.Namespace:
     if not (options.shared / "reference/peers.json").is_file():
         parser.error(f"{options.shared}: no reference/peers.json here; name the folder with --shared")
     return options
-
-
-def default_model() -> str:
-    from semamba.checkpoint import DEFAULT_MODEL
-
-    return DEFAULT_MODEL
 
 
 def measure_set(data: Path, name: str, models: Sequence[str], options: argparse.Namespace) -> Rows:
@@ -161,7 +160,6 @@ def real_time_factor(model: str, seconds: float = 10.0, repeats: int = 5) -> flo
 
 
 def model_cost(model: str) -> Any:
-    from semamba import checkpoint
     from semamba.models import config_from_dict
     from semamba.models.complexity import profile
 
@@ -186,14 +184,35 @@ def set_section(rows: Rows, models: Sequence[str], peers: dict[str, Any]) -> str
         if label in models:
             change = report.changes(noisy, rows.systems[label])
             lines.append(table_row("change", [change[metric].text(metric, sign=True) for metric in METRICS]))
-    for peer, scores in peers["scores"].get(rows.name, {}).items():
-        if peer != "noisy input":
-            values = [f"{scores[metric]:.{report.DECIMALS.get(metric, 3)}f}" for metric in METRICS]
-            lines.append(table_row(f"{peer} †", values))
+    lines += peer_rows(peers, rows.name)
     problems = [f"- {label}: {line}" for label, s in rows.systems.items() for line in report.problem_lines(s)]
     if problems:
         lines += ["", "Left out of the means:", *problems]
     return "\n".join([*lines, ""])
+
+
+def card_section(model: str, measured: Sequence[Rows], peers: dict[str, Any]) -> str:
+    """What a model card says: scores on every set, beside the peers'."""
+    command = f"`python benchmarks/results.py --model {model} --shared SHARED`"
+    lines = ["", "## Scores on recorded sets", "", f"{command}. The test sets chose no weights.", ""]
+    lines.append(table_row("set | system", [report.LABELS[metric] for metric in METRICS]))
+    lines.append("|---|---|" + "---:|" * len(METRICS))
+    for rows in measured:
+        for label in ("noisy input", model):
+            summary = report.summarise(rows.systems[label], METRICS)
+            lines.append(table_row(f"{rows.name} | {label}", [summary[metric].text(metric) for metric in METRICS]))
+        lines += peer_rows(peers, rows.name, f"{rows.name} | ")
+    return "\n".join([*lines, "", "† public peers: means on the same files with the same measures.", ""])
+
+
+def peer_rows(peers: dict[str, Any], name: str, before: str = "") -> list[str]:
+    """The rows of a set that were measured elsewhere."""
+    rows = []
+    for peer, scores in peers["scores"].get(name, {}).items():
+        if peer != "noisy input":
+            values = [f"{scores[metric]:.{report.DECIMALS.get(metric, 3)}f}" for metric in METRICS]
+            rows.append(table_row(f"{before}{peer} †", values))
+    return rows
 
 
 def table_row(label: str, cells: Sequence[str]) -> str:
