@@ -1,8 +1,13 @@
-"""The part of a document that a benchmark writes; what lies outside its two markers is yours."""
+"""The part of a document that a benchmark writes, and its tables; what lies outside the two markers is yours."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+
+def table_row(label: str, cells: Sequence[str]) -> str:
+    return f"| {label} | " + " | ".join(cells) + " |"
 
 
 def with_section(document: str, name: str, script: str, text: str) -> str:

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from document import write_section
+from document import table_row, write_section
 
 from semamba import checkpoint
 from semamba.errors import SemambaError
@@ -27,6 +25,8 @@ from semamba.metrics import report
 from semamba.metrics.evaluate import METRICS, Pair, Preparation, Scored, evaluate_pairs
 from semamba.metrics.pairs import find_pairs
 from semamba.metrics.pool import available_cpus
+from semamba.profiling.runner import Limits, measure
+from semamba.profiling.spec import Measured, Spec
 
 ROOT = Path(__file__).resolve().parents[1]
 SETS = {
@@ -126,12 +126,12 @@ an improvement by. Rows marked † are public peers: means on the same files wit
 
 
 def cost_table(models: Sequence[str], peers: dict[str, Any]) -> str:
-    columns = ("system", "parameters", "MAC per second of audio", "algorithmic latency", "real-time factor, one thread")
-    lines = ["| " + " | ".join(columns) + " |", "|---|---:|---:|---:|---:|"]
+    columns = ("parameters", "MAC per second of audio", "algorithmic latency", "real-time factor, one thread")
+    lines = [table_row("system", columns), "|---|---:|---:|---:|---:|"]
     for model in models:
         cost = model_cost(model)
         latency = f"{cost.latency_ms:.0f} ms" if cost.causal else "whole signal"
-        macs, factor = f"{cost.honest_macs_per_second / 1e6:,.0f} M", f"{real_time_factor(model):.4f}"
+        macs, factor = f"{cost.honest_macs_per_second / 1e6:,.0f} M", real_time_factor(model)
         lines.append(table_row(f"**{model}**", [f"{cost.parameters:,}", macs, latency, factor]))
     for peer, cost in peers["cost"].items():
         macs = f"{cost['macs_per_s'] / 1e6:,.0f} M" if "macs_per_s" in cost else "not recorded"
@@ -139,24 +139,10 @@ def cost_table(models: Sequence[str], peers: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def real_time_factor(model: str, seconds: float = 10.0, repeats: int = 5) -> float:
-    """Time to enhance a file, as a share of its length: the median of some runs after one to warm up."""
-    import numpy as np
-    import torch
-
-    import semamba
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    enhancer = semamba.load(model, device="cpu")
-    wave = (0.1 * np.random.default_rng(0).standard_normal(round(seconds * 16000))).astype(np.float32)
-    times = []
-    for _ in range(repeats + 1):
-        begun = time.perf_counter()
-        enhancer(wave, 16000)
-        times.append(time.perf_counter() - begun)
-    torch.set_num_threads(threads)
-    return statistics.median(times[1:]) / seconds
+def real_time_factor(model: str, seconds: float = 10.0) -> str:
+    """Seconds of work for a second of audio on one thread, measured as `semamba profile` does."""
+    outcome = measure(Spec(model, seconds, threads=1), Limits())
+    return f"{outcome.median / seconds:.4f}" if isinstance(outcome, Measured) else outcome.reason
 
 
 def model_cost(model: str) -> Any:
@@ -213,10 +199,6 @@ def peer_rows(peers: dict[str, Any], name: str, before: str = "") -> list[str]:
             values = [f"{scores[metric]:.{report.DECIMALS.get(metric, 3)}f}" for metric in METRICS]
             rows.append(table_row(f"{before}{peer} †", values))
     return rows
-
-
-def table_row(label: str, cells: Sequence[str]) -> str:
-    return f"| {label} | " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from document import write_section
+from document import table_row, write_section
 
 import semamba
 from semamba import audio
@@ -57,7 +57,8 @@ def section(model: str, folder: Path) -> str:
     if unpaired:
         raise SemambaError(f"{folder}: files without partner: {', '.join(unpaired)}")
     pairs = [(name, audio.read(clean), audio.read(noisy)) for name, clean, noisy in files]
-    lines = [f"**{model}**, valid/paired, {len(pairs)} files", "", table_row("RMS of the input", report.LABELS)]
+    lines = [f"**{model}**, valid/paired, {len(pairs)} files", ""]
+    lines.append(table_row("RMS of the input", [report.LABELS[metric] for metric in METRICS]))
     lines.append("|---|" + "---:|" * len(METRICS))
     own = scores((name, clean, enhance(noisy, rate), rate) for name, (clean, _), (noisy, rate) in pairs)
     lines.append(values("as recorded", own))
@@ -83,11 +84,7 @@ def scores(pairs: Iterable[tuple[str, Wave, Wave, int]]) -> Sequence[Scored]:
 
 def values(label: str, scored: Sequence[Scored]) -> str:
     summary = report.summarise(scored, METRICS)
-    return f"| {label} | " + " | ".join(summary[metric].text(metric) for metric in METRICS) + " |"
-
-
-def table_row(label: str, labels: dict[str, str]) -> str:
-    return f"| {label} | " + " | ".join(labels[metric] for metric in METRICS) + " |"
+    return table_row(label, [summary[metric].text(metric) for metric in METRICS])
 
 
 def rms(wave: Wave) -> float:

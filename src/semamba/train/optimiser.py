@@ -9,26 +9,17 @@ share one learning rate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from semamba.train.recipe import DiscriminatorConfig, OptimiserConfig
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic that drives singular values towards 1
 ITERATIONS = 5
 MOMENTUM = 0.95
 ADAMW_RMS = 0.2  # root mean square of a step of AdamW, in learning rates
-
-
-class Settings(Protocol):
-    """What a recipe says about an optimiser."""
-
-    @property
-    def lr(self) -> float: ...
-    @property
-    def betas(self) -> tuple[float, float]: ...
-    @property
-    def weight_decay(self) -> float: ...
 
 
 class Optimiser:
@@ -60,11 +51,11 @@ class Optimiser:
             part.load_state_dict(state)
 
 
-def adamw(parameters: Sequence[nn.Parameter], cfg: Settings) -> torch.optim.Optimizer:
+def adamw(parameters: Sequence[nn.Parameter], cfg: OptimiserConfig | DiscriminatorConfig) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=cfg.lr, betas=cfg.betas, weight_decay=cfg.weight_decay, fused=True)
 
 
-def muon(model: nn.Module, cfg: Settings) -> Optimiser:
+def muon(model: nn.Module, cfg: OptimiserConfig) -> Optimiser:
     """Muon for the matrices that multiply features, AdamW for the rest."""
     matrices = [parameter for name, parameter in model.named_parameters() if is_matrix(name, parameter)]
     chosen = {id(parameter) for parameter in matrices}
