@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from semamba import config, models
 from semamba.errors import SemambaError
 from semamba.files import write_atomic
 from semamba.models.causal import CausalModel
+from semamba.models.growth import grow
 
 __all__ = ["describe", "load", "load_weights", "locate", "save", "shipped", "write_atomic", "write_json"]
 
@@ -83,10 +83,10 @@ def describe(name_or_path: str | Path) -> dict[str, Any]:
     return {"model": described["model"], "meta": described.get("meta") or {}}
 
 
-def load_weights(model: nn.Module, name_or_path: str | Path, deepen: bool = False) -> None:
+def load_weights(model: nn.Module, name_or_path: str | Path, larger: bool = False) -> None:
     """Copy stored weights into `model`, whatever their storage type; names and shapes must match exactly.
 
-    With `deepen` a causal model may have more blocks: the added ones, at the end, pass on what they get.
+    With `larger` a causal model may have more channels, heads and blocks: see `models.growth`.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -96,8 +96,8 @@ def load_weights(model: nn.Module, name_or_path: str | Path, deepen: bool = Fals
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise SemambaError(f"{path}: damaged or not a safetensors file ({error})") from None
-    if deepen and isinstance(model, CausalModel):
-        tensors |= _added_blocks(model, tensors)
+    if larger and isinstance(model, CausalModel):
+        tensors = _grown(model, name_or_path, tensors)
     own = model.state_dict()
     for problem, names in (("lacks", own.keys() - tensors.keys()), ("has unknown", tensors.keys() - own.keys())):
         if names:
@@ -109,12 +109,14 @@ def load_weights(model: nn.Module, name_or_path: str | Path, deepen: bool = Fals
     model.load_state_dict(tensors)
 
 
-def _added_blocks(model: CausalModel, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of the blocks that come after those of the given weights, once they change nothing."""
-    count = len({name.split(".")[1] for name in given if name.startswith("blocks.")})
-    model.pass_through(count)
-    names = (name for name in model.state_dict() if name.startswith("blocks."))
-    return {name: model.state_dict()[name] for name in names if int(name.split(".")[1]) >= count}
+def _grown(model: CausalModel, name_or_path: str | Path, given: dict[str, Tensor]) -> dict[str, Tensor]:
+    described = describe(name_or_path)["model"]
+    if described.get("kind") != "causal":
+        return given
+    try:
+        return grow(model, models.config_from_dict(described), given)
+    except SemambaError as error:
+        raise SemambaError(f"{locate(name_or_path)}: {error}") from None
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -156,7 +156,7 @@ def test_out_of_memory_says_what_to_lower(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_init_starts_from_given_weights(tmp_path: Path) -> None:
     Run(tiny.recipe(), tmp_path / "first", tiny.batches, []).train()
-    second = Run(tiny.recipe(), tmp_path / "second", tiny.batches, [], init=tmp_path / "first" / "last")
+    second = Run(tiny.recipe(init=str(tmp_path / "first" / "last")), tmp_path / "second", tiny.batches, [])
     given = checkpoint.load(tmp_path / "first" / "last").state_dict()
     assert second.training.step == 0
     assert all(torch.equal(value, given[name]) for name, value in second.training.model.state_dict().items())
@@ -184,8 +184,8 @@ def test_given_weights_stay_the_best_until_others_are_better(tmp_path: Path) -> 
     pytest.importorskip("pystoi")
     Run(tiny.recipe(), tmp_path / "first", tiny.batches, []).train()
     given = tmp_path / "first" / "last"
-    worse = tiny.recipe(train={"steps": 2}, valid={"jobs": 1}, optimiser={"lr": 10.0, "warmup": 0})
-    outcome = Run(worse, tmp_path / "second", tiny.batches, [tiny.speech_like()], init=given).train()
+    worse = tiny.recipe(train={"steps": 2}, valid={"jobs": 1}, optimiser={"lr": 10.0, "warmup": 0}, init=str(given))
+    outcome = Run(worse, tmp_path / "second", tiny.batches, [tiny.speech_like()]).train()
     assert outcome.scores["pesq"] < outcome.best
     kept = checkpoint.load(tmp_path / "second" / "best").state_dict()
     assert all(torch.equal(value, kept[name]) for name, value in checkpoint.load(given).state_dict().items())

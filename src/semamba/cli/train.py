@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +30,9 @@ def train(
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(help="Start from the weights of this model (a name or folder).", show_default=False),
+        typer.Option(
+            help="Start from the weights of this model, a name or folder; as init in the recipe.", show_default=False
+        ),
     ] = None,
     export: Annotated[
         Path | None, typer.Option(help="Afterwards write the best weights and a model card here.", show_default=False)
@@ -43,6 +46,8 @@ def train(
     from semamba.train.recipe import load_recipe, parse_duration
 
     loaded = load_recipe(recipe, set_ or [])
+    if init is not None:
+        loaded = dataclasses.replace(loaded, init=init)
     budget = parse_duration(time_budget) if time_budget else None
     part = parse_duration(slice_) if slice_ else math.inf
     prepare_cpu(loaded.train.threads, loaded.train.parallel)
@@ -60,7 +65,6 @@ def train(
         sources.open_validation(loaded, manifest) if ranks.first else [],
         budget=budget,
         resume=resume,
-        init=init,
         sources=sources.describe_sources(manifest),
         ranks=ranks,
         slice_seconds=part,

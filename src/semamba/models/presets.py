@@ -20,7 +20,7 @@ _WIDE_ATTENTION = MixerConfig("transformer", heads=8, head_dim=64, feedforward=2
 PRESETS: dict[str, CausalConfig | BasicConfig | AdvancedConfig] = {
     # Ours: real time on one CPU core.
     "causal-small": CausalConfig(),
-    "causal-medium": CausalConfig(channels=48, d_model=96, sub_bands=32),
+    "causal-medium": CausalConfig(d_model=72, heads=6, blocks=6),
     # Table 1 of the paper.
     "basic-causal-mamba": BasicConfig(stft=_CAUSAL_LOG, mixer=MixerConfig("mamba", bidirectional=False, expand=2)),
     "basic-mamba": BasicConfig(mixer=MixerConfig("mamba", expand=4)),

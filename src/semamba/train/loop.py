@@ -61,7 +61,6 @@ class Run:
         pairs: list[Pair],
         budget: float | None = None,
         resume: str | Path = "auto",
-        init: str | Path | None = None,
         sources: list[dict[str, Any]] | None = None,
         display: Display | None = None,
         ranks: Ranks | None = None,
@@ -80,14 +79,14 @@ class Run:
         self.meta = {"recipe": config.to_dict(recipe), "sources": sources or []}
         self.slice_seconds = slice_seconds
         self.display = display or Display(silent=not self.ranks.first)
-        self.training = self._begin(resume, init)
+        self.training = self._begin(resume)
         self.stop_signal = 0
         self._validation_seconds = 0.0
         if self.ranks.first:
             folder.mkdir(parents=True, exist_ok=True)
             checkpoint.write_json(self.folder.description, self.meta)
 
-    def _begin(self, resume: str | Path, init: str | Path | None) -> Training:
+    def _begin(self, resume: str | Path) -> Training:
         self.given = False
         t = start(self.recipe, self.ranks.device, self.ranks)
         path = self.folder.state if resume in ("auto", "never") else Path(resume)
@@ -96,9 +95,9 @@ class Run:
         if resume != "never" and (resume != "auto" or path.exists()):
             state.load_state(t, path)
             self.display.say(f"resumed {path} at step {t.step}, {duration(t.elapsed)} trained")
-        elif init is not None:
+        elif self.recipe.init:
             self.given = True
-            checkpoint.load_weights(t.model, init, deepen=True)
+            checkpoint.load_weights(t.model, self.recipe.init, larger=True)
             t.ema.model.load_state_dict(t.model.state_dict())
         if self.ranks.highest(t.step, -t.step) != [t.step, -t.step]:
             raise SemambaError(f"{path}: not the same for all processes; --out must be on a disk that all of them see")

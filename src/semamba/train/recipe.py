@@ -101,6 +101,7 @@ class Recipe:
     name: str
     model: dict[str, Any]
     notes: str = ""  # for the model card: what a reader of the scores should know
+    init: str = ""  # weights to begin with, a shipped name or a folder; a causal model may be larger than they are
     mix: MixConfig = field(default_factory=MixConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     target: TargetConfig = field(default_factory=TargetConfig)

@@ -1,0 +1,98 @@
+"""A grown model enhances as the weights that it was given, learns in every part, and refuses what it cannot keep."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from semamba.errors import SemambaError
+from semamba.models import build
+from semamba.models.causal import CausalConfig, CausalModel
+from semamba.models.growth import grow
+
+SMALL = CausalConfig(channels=8, sub_bands=8, d_model=20, blocks=2, heads=2, d_state=4)  # rank of delta 2
+WAYS = {
+    "channels": {"channels": 12},
+    "d_model": {"d_model": 40, "heads": 4},  # rank 3
+    "expand": {"expand": 3},
+    "blocks": {"blocks": 4},
+    "everything": {"channels": 12, "d_model": 30, "heads": 3, "expand": 3, "blocks": 3},
+}
+
+
+def trained(config: CausalConfig) -> CausalModel:
+    """Every weight away from where a fresh model has it."""
+    torch.manual_seed(0)
+    model = build(config)
+    assert isinstance(model, CausalModel)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def grown(given: CausalModel, config: CausalConfig) -> CausalModel:
+    torch.manual_seed(1)
+    model = build(config)
+    assert isinstance(model, CausalModel)
+    model.load_state_dict(grow(model, given.config, given.state_dict()))
+    return model
+
+
+def spectrum() -> torch.Tensor:
+    return torch.randn(2, 9, 257, 2, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("frequency", ["attention", "mamba"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_grown_model_begins_as_the_given_one_and_learns_everywhere(way: str, frequency: str) -> None:
+    small = trained(replace(SMALL, frequency=frequency))
+    large = grown(small, replace(small.config, **WAYS[way]))
+    assert sum(p.numel() for p in large.parameters()) > sum(p.numel() for p in small.parameters())
+    x = spectrum()
+    expected = small(x)[0]
+    assert torch.allclose(large(x)[0], expected, atol=2e-5)
+
+    # Two steps: the first one moves what is zero, the second one reaches what only that lets through. (The bias of
+    # keys changes nothing in a softmax, so a few of its values stand still.)
+    before = {name: value.detach().clone() for name, value in large.named_parameters()}
+    optimiser = torch.optim.Adam(large.parameters(), 1e-3)
+    for _ in range(2):
+        optimiser.zero_grad()
+        (large(x)[0] - 0.5 * x).square().mean().backward()
+        optimiser.step()
+    for name, value in large.named_parameters():
+        still = (value == before[name]).double().mean().item()
+        assert still < 0.05, f"{name}: {still:.0%} of it does not learn"
+
+
+def test_weights_of_the_same_size_are_taken_as_they_are() -> None:
+    small = trained(SMALL)
+    same = grown(small, SMALL).state_dict()
+    assert all(torch.equal(value, same[name]) for name, value in small.state_dict().items())
+
+
+def test_weights_are_stored_in_half_and_grow_in_full() -> None:
+    small = trained(SMALL)
+    half = {name: value.half() for name, value in small.state_dict().items()}
+    state = grow(grown(small, replace(SMALL, channels=12)), SMALL, half)
+    assert all(value.dtype == torch.float32 for value in state.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sub_bands": 9}, r"model\.sub_bands: 8 in the weights given, not 9"),
+        ({"d_state": 5}, r"model\.d_state"),
+        ({"frequency": "mamba"}, r"model\.frequency"),
+        ({"channels": 7}, "larger model"),
+        ({"blocks": 1}, "larger model"),
+        ({"d_model": 40}, r"model\.heads: must be 4"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(changes: dict[str, object], message: str) -> None:
+    small = trained(SMALL)
+    with pytest.raises(SemambaError, match=message):
+        grown(small, replace(SMALL, **changes))
