@@ -88,7 +88,7 @@ def by_python(model: Path, wave: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["wasm", "js"])
-@pytest.mark.parametrize("name", ["causal-small", *CONFIGS])
+@pytest.mark.parametrize("name", [*checkpoint.shipped(), *CONFIGS])
 def test_equals_python(name: str, kind: str, node: Run, tmp_path: Path) -> None:
     model = store(tmp_path / "model", CONFIGS[name]) if name in CONFIGS else checkpoint.locate(name)
     wave = noisy()

@@ -36,7 +36,8 @@ export function showModels(rows) {
   select.replaceChildren(
     ...rows.map((row) => {
       const size = row.parameters >= 1e6 ? `${(row.parameters / 1e6).toFixed(1)} M` : `${Math.round(row.parameters / 1e3)} k`;
-      const option = new Option(`${row.name} (${size} weights)`, row.name, row.default, row.default);
+      const option = new Option(`${row.name} (${size})`, row.name, row.default, row.default);
+      option.title = `${size} weights`;
       option.dataset.live = row.live;
       return option;
     }),
