@@ -53,18 +53,18 @@ def test_a_grown_model_begins_as_the_given_one_and_learns_everywhere(way: str, f
     assert sum(p.numel() for p in large.parameters()) > sum(p.numel() for p in small.parameters())
     x = spectrum()
     expected = small(x)[0]
-    assert torch.allclose(large(x)[0], expected, atol=2e-5)
+    assert (large(x)[0] - expected).abs().max() < 1e-4 * expected.abs().max()
 
     # Two steps: the first one moves what is zero, the second one reaches what only that lets through. (The bias of
     # keys changes nothing in a softmax, so a few of its values stand still.)
-    before = {name: value.detach().clone() for name, value in large.named_parameters()}
     optimiser = torch.optim.Adam(large.parameters(), 1e-3)
     for _ in range(2):
         optimiser.zero_grad()
-        (large(x)[0] - 0.5 * x).square().mean().backward()
+        (large(x)[0] - 0.5 * x).square().sum().backward()
         optimiser.step()
     for name, value in large.named_parameters():
-        still = (value == before[name]).double().mean().item()
+        assert value.grad is not None
+        still = (value.grad == 0).double().mean().item()
         assert still < 0.05, f"{name}: {still:.0%} of it does not learn"
 
 
