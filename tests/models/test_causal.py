@@ -17,7 +17,13 @@ from semamba.models.presets import PRESETS
 from semamba.ops import cpu, using
 
 SMALL = CausalConfig(channels=12, sub_bands=10, d_model=12, blocks=2, d_state=5, heads=3)
-VARIANTS = {"attention": SMALL, "mamba": replace(SMALL, frequency="mamba"), "wide": replace(SMALL, stride=8, layers=1)}
+VARIANTS = {
+    "attention": SMALL,
+    "mamba": replace(SMALL, frequency="mamba"),
+    "wide": replace(SMALL, stride=8, layers=1),
+    "real-mask": replace(SMALL, output="real_mask"),
+    "mapping": replace(SMALL, output="mapping"),
+}
 variants = pytest.mark.parametrize("variant", VARIANTS)
 
 
@@ -139,12 +145,24 @@ def test_no_frames() -> None:
         assert torch.allclose(model(x, state)[0], model(x)[0], atol=1e-6)
 
 
-def test_the_mask_starts_near_the_identity() -> None:
+@pytest.mark.parametrize("variant", ["attention", "real-mask"])
+def test_the_mask_starts_near_the_identity(variant: str) -> None:
     torch.manual_seed(0)
-    model, x = build(SMALL), speech_like(9)
+    model, x = build(VARIANTS[variant]), speech_like(9)
     with torch.no_grad():
         y, _ = model(x)
     assert float((y - x).norm() / x.norm()) < 0.3
+
+
+def test_a_real_mask_keeps_the_phase_and_a_mapping_does_not_need_the_input_bin() -> None:
+    x = speech_like(9)
+    x[:, :, 40] = 0
+    with torch.no_grad():
+        masked, complex_masked, mapped = (model_for(VARIANTS[v])(x)[0] for v in ("real-mask", "attention", "mapping"))
+    cross = masked[..., 0] * x[..., 1] - masked[..., 1] * x[..., 0]  # zero where the angle is the same or opposite
+    assert float(cross.abs().max()) < 1e-4 and not masked[:, :, 40].any()
+    assert float((complex_masked[..., 0] * x[..., 1] - complex_masked[..., 1] * x[..., 0]).abs().max()) > 0.1
+    assert bool(mapped[:, :, 40].any())
 
 
 @pytest.mark.parametrize(("few", "many"), [(24, 64), (10, 64), (10, 32), (5, 5)])

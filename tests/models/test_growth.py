@@ -84,6 +84,7 @@ def test_weights_are_stored_in_half_and_grow_in_full() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"output": "mapping"}, r"model\.output: complex_mask in the weights given, not mapping"),
         ({"sub_bands": 9}, r"model\.sub_bands: 8 in the weights given, not 9"),
         ({"d_state": 5}, r"model\.d_state"),
         ({"frequency": "mamba"}, r"model\.frequency"),

@@ -5,14 +5,14 @@ C codec channels, d block channels. Features are (B, T, bands, channels) from en
 
     compressed spectrum / running level -> bands (one strided convolution along frequency) -> k = 3 layers
     -> learned map S -> G -> blocks of (Mamba along time, attention or Mamba along frequency)
-    -> map back G -> S + skip -> k = 3 layers -> strided transposed convolution -> complex mask
+    -> map back G -> S + skip -> k = 3 layers -> strided transposed convolution -> complex mask (or one of `OUTPUTS`)
 
 Nothing convolves along time: the only memory of the past is the Mamba state and the running level, so a frame
 needs just its own samples. The frequency layout follows FastEnhancer (Ahn et al. 2025); the blocks are SEMamba's
 time-frequency Mamba (Chao et al. 2024) with the time direction uni-directional, as in RT-SEMamba.
 
-The input is divided by a running mean of its compressed magnitude and the output is a mask, so scaling the
-signal scales the result and changes nothing else.
+The input is divided by a running mean of its compressed magnitude and the output is a mask, or multiplied by that
+mean, so scaling the signal scales the result and changes nothing else.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ from semamba.spectrum import StftConfig, magnitude
 
 # Below this mean compressed magnitude (about -110 dBFS) a frame counts as silence and is not amplified.
 _LEVEL_FLOOR = 0.02
+
+# What the last layer gives for every bin, and where it starts: a complex mask or a real one, which keeps the noisy
+# phase, at 1; or the compressed spectrum itself, over the running level, at 0.
+OUTPUTS = {"complex_mask": (1.0, 0.0), "real_mask": (1.0,), "mapping": (0.0, 0.0)}
 
 
 def _causal_stft() -> StftConfig:
@@ -54,6 +58,7 @@ class CausalConfig:
     frequency: Literal["attention", "mamba"] = "attention"
     heads: int = 4
     level_seconds: float = 1.0
+    output: Literal["complex_mask", "real_mask", "mapping"] = "complex_mask"
 
     @property
     def bands(self) -> int:
@@ -68,7 +73,7 @@ class CausalState(NamedTuple):
 
 
 class CausalModel(nn.Module):
-    """Complex-mask enhancer; `forward(spectrum, state=None) -> (enhanced, state)`."""
+    """Enhancer of single frames with memory; `forward(spectrum, state=None) -> (enhanced, state)`."""
 
     causal = True
     normalise = "none"
@@ -88,12 +93,13 @@ class CausalModel(nn.Module):
         self.up = BandMap(config.sub_bands, bands, config.d_model, channels)
         self.decoder = nn.ModuleList(FrequencyConv(channels) for _ in range(config.layers))
         self.decode_norm = RMSNorm(channels)
-        self.decode_out = nn.Linear(channels, 2 * stride * 2)
+        start = torch.tensor(OUTPUTS[config.output])
+        self.decode_out = nn.Linear(channels, 2 * stride * len(start))
         nn.init.normal_(self.band_bias, std=0.02)
         nn.init.normal_(self.sub_band_bias, std=0.02)
-        with torch.no_grad():  # start close to the mask 1 + 0j: each of the two halves of a kernel gives one half of it
+        with torch.no_grad():  # close to the start: each of the two halves of a kernel gives one half of it
             self.decode_out.weight.mul_(0.1)
-            self.decode_out.bias.copy_(torch.tensor([0.5, 0.0]).repeat(2 * stride))
+            self.decode_out.bias.copy_((start / 2).repeat(2 * stride))
 
     def forward(self, spectrum: Tensor, state: CausalState | None = None) -> tuple[Tensor, CausalState]:
         """Enhance a compressed spectrum (B, T, F, 2); frames in one call or in several give the same result."""
@@ -105,8 +111,7 @@ class CausalModel(nn.Module):
         for block, memory in zip(self.blocks, past, strict=True):
             x, memory = block(x, memory)
             states.append(memory)
-        mask = self._decode(skip + self.up(x))  # (B, T, F, 2)
-        enhanced = torch.view_as_real(torch.view_as_complex(spectrum.contiguous()) * torch.view_as_complex(mask))
+        enhanced = self._enhance(self._decode(skip + self.up(x)), spectrum, level)
         return enhanced, CausalState(level_state, tuple(states))
 
     @torch.no_grad()
@@ -132,16 +137,24 @@ class CausalModel(nn.Module):
         return x
 
     def _decode(self, x: Tensor) -> Tensor:
-        """(B, T, S, C) -> complex mask (B, T, F, 2), the transposed convolution that mirrors `_encode`."""
-        stride = self.config.stride
+        """(B, T, S, C) -> output (B, T, F, 2 or 1), the transposed convolution that mirrors `_encode`."""
+        stride, parts = self.config.stride, len(OUTPUTS[self.config.output])
         for layer in self.decoder:
             x = layer(x)
-        x = self.decode_out(F.silu(self.decode_norm(x)))  # (B, T, S, 2 halves * stride * 2)
+        x = self.decode_out(F.silu(self.decode_norm(x)))  # (B, T, S, 2 halves * stride * parts)
         first, second = x.chunk(2, dim=-1)
-        mask = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))  # (B, T, S + 1, 2 stride)
-        mask = mask.unflatten(3, (stride, 2)).flatten(2, 3)[:, :, stride // 2 : stride // 2 + self.stft.n_bins - 1]
-        mask = torch.cat([mask[:, :, :1], mask], dim=2)
-        return mask.contiguous()
+        y = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))  # (B, T, S + 1, stride * parts)
+        y = y.unflatten(3, (stride, parts)).flatten(2, 3)[:, :, stride // 2 : stride // 2 + self.stft.n_bins - 1]
+        return torch.cat([y[:, :, :1], y], dim=2)  # the bin at 0 Hz takes what the next one has
+
+    def _enhance(self, y: Tensor, spectrum: Tensor, level: Tensor) -> Tensor:
+        """Enhanced spectrum (B, T, F, 2) from the output, the noisy spectrum and its running level (B, T)."""
+        if self.config.output == "mapping":
+            heard = level > _LEVEL_FLOOR
+            return y * torch.where(heard, level, 0.0)[:, :, None, None]
+        if self.config.output == "real_mask":
+            return y * spectrum
+        return torch.view_as_real(torch.view_as_complex(spectrum.contiguous()) * torch.view_as_complex(y))
 
     def _running_level(self, spectrum: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Exponentially decayed mean magnitude of the frames so far, (B, T), and its state (B, 2)."""

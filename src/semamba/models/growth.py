@@ -86,7 +86,7 @@ def _sizes(config: CausalConfig) -> dict[str, int]:
 
 
 def _check(old: CausalConfig, new: CausalConfig, had: Mapping[str, int], has: Mapping[str, int]) -> None:
-    for key in ("stft", "stride", "layers", "sub_bands", "d_state", "frequency", "level_seconds"):
+    for key in ("stft", "stride", "layers", "sub_bands", "d_state", "frequency", "level_seconds", "output"):
         if getattr(old, key) != getattr(new, key):
             raise SemambaError(
                 f"model.{key}: {getattr(old, key)} in the weights given, not {getattr(new, key)}; "

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ TINY = CausalConfig(channels=8, sub_bands=6, d_model=8, blocks=2, layers=1, d_st
 CONFIGS = {
     "tiny": TINY,
     "mamba": CausalConfig(channels=8, sub_bands=5, d_model=20, blocks=1, layers=1, d_state=8, frequency="mamba"),
+    "real mask": replace(TINY, output="real_mask"),
+    "mapping": replace(TINY, stride=8, output="mapping"),
     "odd": CausalConfig(channels=6, sub_bands=5, d_model=18, blocks=1, layers=2, d_state=3, heads=3, expand=1),
     "dense": CausalConfig(
         stft=StftConfig(n_fft=400, hop_length=100, window="hann", framing="causal", compression="log1p"),

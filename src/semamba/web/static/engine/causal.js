@@ -11,6 +11,7 @@ import { Source, readLinear } from "./weights.js";
 
 const LEVEL_FLOOR = 0.02; // as in causal.py: below it a frame is silence and is not amplified
 const SAMPLE_RATE = 16000;
+const PARTS = { complex_mask: 2, real_mask: 1, mapping: 2 }; // numbers for every bin that come out of the last layer
 
 export class CausalModel {
   /**
@@ -33,6 +34,8 @@ export class CausalModel {
     const framesPerSecond = SAMPLE_RATE / config.stft.hop_length;
     this.size = size;
     this.heap = heap;
+    this.output = config.output ?? "complex_mask";
+    this.parts = PARTS[this.output];
     this.decay = Math.exp(-1 / (config.level_seconds * framesPerSecond));
     this.level = new Float64Array(2); // decayed sum of frame magnitudes, decayed count of frames
 
@@ -45,7 +48,7 @@ export class CausalModel {
     this.up = readMap(heap, source, "up", [subBands, bands], [width, channels]);
     this.decoder = range(layers).map((i) => readConvolution(heap, source, `decoder.${i}`, channels));
     this.decodeNorm = heap.put(source.take("decode_norm.weight", channels));
-    this.decodeOut = readLinear(heap, source, "decode_out", 4 * stride, channels);
+    this.decodeOut = readLinear(heap, source, "decode_out", 2 * stride * this.parts, channels);
     source.finish();
 
     this.at = {
@@ -55,7 +58,7 @@ export class CausalModel {
       padded: heap.zeros((bands + 2) * channels), // a row of zeros before and after
       mapped: heap.zeros(Math.max(subBands * channels, bands * width)),
       features: heap.zeros(subBands * width),
-      mask: heap.zeros(bands * 4 * stride),
+      output: heap.zeros(bands * 2 * stride * this.parts),
     };
     heap.open(wasm);
     this.reset();
@@ -93,7 +96,8 @@ export class CausalModel {
     const { bins, bands, channels, stride } = this.size;
     const { heap, at } = this;
     const { floats } = heap;
-    const scale = 1 / this.runningLevel(spectrum);
+    this.scale = this.runningLevel(spectrum);
+    const scale = 1 / this.scale;
     for (let i = 1, to = at.bins + 3 * (stride >> 1); i < bins; i++, to += 3) {
       const re = spectrum[2 * i] * scale;
       const im = spectrum[2 * i + 1] * scale;
@@ -129,25 +133,27 @@ export class CausalModel {
     heap.kernels.matmul(at.x, channels, at.padded, channels, conv.w, conv.bias, bands, conv.k, conv.n, 1);
   }
 
-  /** at.x (S, C) -> complex mask, applied to `spectrum`; the transposed convolution that mirrors `encode` */
+  /** at.x (S, C) -> mask or mapping, applied to `spectrum`; the transposed convolution that mirrors `encode` */
   decode(spectrum) {
     const { bins, bands, channels, stride } = this.size;
-    const { heap, at } = this;
+    const { heap, at, parts } = this;
     const { floats } = heap;
+    const mapping = this.output === "mapping";
+    const level = this.scale > LEVEL_FLOOR ? this.scale : 0;
     for (const layer of this.decoder) this.convolve(layer);
     const rows = at.padded + channels;
     heap.normalise(rows, at.x, this.decodeNorm, bands, channels);
     heap.kernels.silu(rows, bands * channels);
-    heap.linear(this.decodeOut, at.mask, rows, bands);
+    heap.linear(this.decodeOut, at.output, rows, bands);
     for (let i = 0; i < bins; i++) {
-      const position = Math.max(i - 1, 0) + (stride >> 1); // the bin at 0 Hz takes the mask of the next
+      const position = Math.max(i - 1, 0) + (stride >> 1); // the bin at 0 Hz takes what the next one has
       const band = Math.floor(position / stride);
-      const own = at.mask + band * 4 * stride + 2 * (position % stride); // first half of this band's kernel
-      const other = own - 2 * stride; // second half of the kernel of the band below
+      const own = at.output + (band * 2 * stride + (position % stride)) * parts; // first half of this band's kernel
+      const other = own - stride * parts; // second half of the kernel of the band below
       const re = (band < bands ? floats[own] : 0) + (band > 0 ? floats[other] : 0);
-      const im = (band < bands ? floats[own + 1] : 0) + (band > 0 ? floats[other + 1] : 0);
-      const a = spectrum[2 * i];
-      const b = spectrum[2 * i + 1];
+      const im = parts < 2 ? 0 : (band < bands ? floats[own + 1] : 0) + (band > 0 ? floats[other + 1] : 0);
+      const a = mapping ? level : spectrum[2 * i];
+      const b = mapping ? 0 : spectrum[2 * i + 1];
       spectrum[2 * i] = a * re - b * im;
       spectrum[2 * i + 1] = a * im + b * re;
     }
