@@ -68,6 +68,37 @@ def test_a_grown_model_begins_as_the_given_one_and_learns_everywhere(way: str, f
         assert still < 0.05, f"{name}: {still:.0%} of it does not learn"
 
 
+def test_half_the_hop_begins_near_the_given_model() -> None:
+    """A spectrum that stands still is remembered alike."""
+    small = trained(SMALL)
+    half = grown(small, replace(SMALL, stft=replace(SMALL.stft, hop_length=128)))
+    frame = spectrum()[:, :1]
+
+    def distance(often: torch.Tensor, once: torch.Tensor) -> torch.Tensor:
+        """Of frames that end at the same time, (T,), relative."""
+        return (often[:, 1::2] - once).square().sum((0, 2, 3)).sqrt() / once.square().sum((0, 2, 3)).sqrt()
+
+    with torch.no_grad():
+        for block in (*small.blocks, *half.blocks):
+            block.time.dt_proj.weight.zero_()  # else delta depends on the frame, and half of its bias is not half of it
+        before, after = small(frame.repeat(1, 40, 1, 1))[0], half(frame.repeat(1, 80, 1, 1))[0]
+    error = distance(after, before)
+    assert error[:6].max() < 0.02 and error[6:].max() < 2e-4, error  # six frames: two convolutions after the level
+    with torch.no_grad():  # and without the change it would not
+        half.load_state_dict(small.state_dict())
+        plain = half(frame.repeat(1, 80, 1, 1))[0]
+    assert distance(plain, before)[6:].max() > 3 * error[6:].max()
+
+
+def test_half_the_hop_beside_every_other_way() -> None:
+    small = trained(SMALL)
+    both = {**WAYS["everything"], "stft": replace(SMALL.stft, hop_length=128)}
+    step = grown(small, replace(SMALL, stft=both["stft"]))
+    x = spectrum()
+    expected = step(x)[0]
+    assert (grown(small, replace(SMALL, **both))(x)[0] - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
 def test_weights_of_the_same_size_are_taken_as_they_are() -> None:
     small = trained(SMALL)
     same = grown(small, SMALL).state_dict()
@@ -87,6 +118,8 @@ def test_weights_are_stored_in_half_and_grow_in_full() -> None:
         ({"output": "mapping"}, r"model\.output: complex_mask in the weights given, not mapping"),
         ({"sub_bands": 9}, r"model\.sub_bands: 8 in the weights given, not 9"),
         ({"d_state": 5}, r"model\.d_state"),
+        ({"stft": replace(SMALL.stft, hop_length=64)}, r"model\.stft: .*hop_length may be halved"),
+        ({"stft": replace(SMALL.stft, hop_length=128, window="hann")}, r"model\.stft"),
         ({"frequency": "mamba"}, r"model\.frequency"),
         ({"channels": 7}, "larger model"),
         ({"blocks": 1}, "larger model"),

@@ -1,4 +1,4 @@
-"""A larger causal model that begins as a smaller trained one: more channels, more heads, more blocks, the same output.
+"""A larger causal model that begins as a smaller trained one: more channels, heads, blocks, frames; the same output.
 
 After Chen et al. 2016 ("Net2Net"), with zeros in place of copies. Letters: C codec channels, d block channels,
 D = expand d inner channels, R rank of delta, N state size.
@@ -7,15 +7,22 @@ Every weight keeps the given values in its old corner. What is new starts as in 
 reach an old value: channels added to the stream of residuals are written with zero and read at random, inner channels
 added to a layer are written at random and read with zero. One of the two is never zero, so all of it learns at once.
 Norms see more channels with the same sum of squares, which their weights make good for.
+
+Half the hop, twice the frames, is the one way that gives nearly the same output instead of the same. A state decays and
+takes in by exp(delta A) and delta B for each frame (Gu and Dao 2023, section 2), so half of delta keeps both for each
+second. The convolution's newest weight stays with the newest frame, that of the frame before is shared by the two in
+its place, and the oldest frame takes the other two.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from semamba.errors import SemambaError
@@ -61,7 +68,8 @@ _WEIGHTS: dict[str, Weight] = {
 
 
 def grow(model: CausalModel, config: CausalConfig, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of freshly made `model` that enhances as the weights `given` of a model of `config` do.
+    """The state of freshly made `model` that enhances as the weights `given` of a model of `config` do, or nearly so
+    where it has half the hop.
 
     Raises SemambaError naming the setting in which the two differ other than in size, or in which `model` is smaller.
     """
@@ -77,6 +85,8 @@ def grow(model: CausalModel, config: CausalConfig, given: Mapping[str, Tensor]) 
             state[name] = given[name].to(fresh.dtype)
         else:
             state[name] = _grown(fresh, given[name].to(fresh.dtype), rule, old, new)
+        if name in given and model.stft.hop_length < config.stft.hop_length:
+            state[name] = _twice_as_often(name, state[name])
     return state | {name: value for name, value in given.items() if name not in state}
 
 
@@ -86,11 +96,14 @@ def _sizes(config: CausalConfig) -> dict[str, int]:
 
 
 def _check(old: CausalConfig, new: CausalConfig, had: Mapping[str, int], has: Mapping[str, int]) -> None:
+    halved = replace(old, stft=replace(old.stft, hop_length=old.stft.hop_length // 2))
+    if new.stft == halved.stft and not old.stft.hop_length % 2:
+        old = halved
     for key in ("stft", "stride", "layers", "sub_bands", "d_state", "frequency", "level_seconds", "output"):
         if getattr(old, key) != getattr(new, key):
             raise SemambaError(
                 f"model.{key}: {getattr(old, key)} in the weights given, not {getattr(new, key)}; "
-                "a model grows in channels, d_model, heads, expand and blocks only"
+                "a model grows in channels, d_model, heads, expand and blocks, and its hop_length may be halved"
             )
     if any(has[size] < had[size] for size in had) or new.blocks < old.blocks:
         raise SemambaError("the weights given are of a larger model; channels, d_model, expand, blocks may only grow")
@@ -110,6 +123,17 @@ def _grown(fresh: Tensor, given: Tensor, rule: Weight, old: Mapping[str, int], n
     scale = (given.shape[0] / fresh.shape[0]) ** 0.5 if rule.norm else 1.0
     grown[torch.meshgrid(*places, indexing="ij")] = scale * given
     return grown
+
+
+def _twice_as_often(name: str, weight: Tensor) -> Tensor:
+    """A weight of a layer along time for frames that come twice as often; other weights as they are."""
+    if re.fullmatch(r"blocks\.\d+\.time\.dt_proj\.bias", name):
+        delta = F.softplus(weight) / 2
+        return delta + torch.log(-torch.expm1(-delta))  # inverse of softplus
+    if re.fullmatch(r"blocks\.\d+\.time\.conv1d\.weight", name):
+        oldest, older, before, newest = weight.unbind(-1)
+        return torch.stack([oldest + older, before / 2, before / 2, newest], -1)
+    return weight
 
 
 def _places(axis: Sequence[str], length: int, old: Mapping[str, int], new: Mapping[str, int]) -> Tensor:
