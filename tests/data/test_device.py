@@ -32,7 +32,7 @@ def decibels(ratio: Tensor) -> Tensor:
 @pytest.mark.parametrize("snr", [-5.0, 20.0])
 @pytest.mark.parametrize("source", ["recorded", "babble", "rule_noise", "room"])
 def test_snr_is_met(bank: SpeechBank, snr: float, source: str) -> None:
-    mix = replace(PLAIN, snr_db=(snr, snr), babble_snr_db=-20.0, early_seconds=1.0, simulated_room=1.0)
+    mix = replace(PLAIN, snr_db=(snr, snr), voice_gap_db=-20.0, early_seconds=1.0, simulated_room=1.0)
     if source != "recorded":
         mix = replace(mix, **{source: 1.0})
     noisy, clean = draw(bank, mix)
@@ -40,10 +40,12 @@ def test_snr_is_met(bank: SpeechBank, snr: float, source: str) -> None:
     assert torch.allclose(measured, torch.full_like(measured, snr), atol=0.5)
 
 
-def test_voices_stay_below_the_speaker(bank: SpeechBank) -> None:
-    noisy, clean = draw(bank, replace(PLAIN, babble=1.0, snr_db=(-5.0, -5.0), babble_snr_db=3.0))
+@pytest.mark.parametrize(("voices", "snr"), [(1, 8.0), (4, 2.0), (10, -2.0)])
+def test_voices_stay_below_the_speaker(bank: SpeechBank, voices: int, snr: float) -> None:
+    many = replace(PLAIN, babble=1.0, babble_voices=(voices, voices), voice_gap_db=8.0, snr_db=(-5.0, -5.0))
+    noisy, clean = draw(bank, many)
     measured = decibels(active_rms(clean, 16000) / active_rms(noisy - clean, 16000))
-    assert torch.allclose(measured, torch.full_like(measured, 3.0), atol=0.1)
+    assert torch.allclose(measured, torch.full_like(measured, snr), atol=0.1)
 
 
 def test_levels_are_met_without_clipping(bank: SpeechBank) -> None:

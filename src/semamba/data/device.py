@@ -21,7 +21,7 @@ from semamba.data.bank import SpeechBank
 from semamba.data.device_noise import from_db, rms
 from semamba.data.device_rooms import reverberate, simulate
 from semamba.data.draws import Draws
-from semamba.data.mixing import INT16, PEAK, QUIET_DB, MixConfig
+from semamba.data.mixing import INT16, PEAK, QUIET_DB, MixConfig, lowest_snr
 from semamba.data.recorded import RecordedPairs
 
 Batch = tuple[Tensor, Tensor]
@@ -100,9 +100,12 @@ class DeviceMixer:
         alone = ~silent & (kind < config.noise_only + config.clean_only)
         speech, clean = self._speech(draws, silent)
         # voices alone, with nobody in front, would ask the model to guess which of them is unwanted
-        added, voices = self._noise(draws, draws.chance(config.babble, batch_size) & ~silent)
+        babble = draws.chance(config.babble, batch_size) & ~silent
+        low, high = config.babble_voices
+        voices = np.where(babble, draws.host.integers(low, high + 1, batch_size), 0)
+        added = self._noise(draws, voices)
         snr = draws.host.uniform(*config.snr_db, batch_size)
-        snr = np.where(voices, np.maximum(snr, config.babble_snr_db), snr)
+        snr = np.where(babble, np.maximum(snr, lowest_snr(np.maximum(voices, 1), config)), snr)
         gain = noise_gain(speech, added, draws.send(snr).float()[:, None], self.rate)
         noisy = speech + added * gain * draws.send(~alone)[:, None]
         noisy, clean = self._band_limit(draws, noisy, clean)
@@ -130,16 +133,16 @@ class DeviceMixer:
             heard[rows], target[rows] = reverberate(x[rows], self._responses(draws, len(rows)), self.length, early)
         return heard, target
 
-    def _noise(self, draws: Draws, babble: np.ndarray) -> tuple[Tensor, np.ndarray]:
-        """(noise (n, L) at any level, which rows are mostly babble)."""
-        config, n = self.config, len(babble)
+    def _noise(self, draws: Draws, voices: np.ndarray) -> Tensor:
+        """Noise (n, L) at any level; of most of each row so many voices, of other noise where that is 0."""
+        config, n, babble = self.config, len(voices), voices > 0
         second = draws.chance(config.second_noise, n)
         single = self._single_noises(draws, int((~babble).sum() + second.sum()))
         mixture = torch.zeros(n, self.length, device=self.device)
         first = int((~babble).sum())
         mixture[draws.rows(~babble)] = single[:first]
         if babble.any():
-            mixture[draws.rows(babble)] = self._babble(draws, int(babble.sum()))
+            mixture[draws.rows(babble)] = self._babble(draws, voices[babble])
         if second.any():
             rows, other = draws.rows(second), single[first:]
             gain = noise_gain(mixture[rows], other, draws.uniform(0, 15, len(rows), 1), self.rate)
@@ -148,7 +151,7 @@ class DeviceMixer:
         gains = device_noise.equaliser(draws, equalised, self.length, self.rate, 2 * config.equaliser_db)
         mixture = torch.fft.irfft(torch.fft.rfft(mixture) * gains, self.length)
         level = device_noise.wander(draws, n, self.length, self.rate, 4.0)
-        return mixture * torch.where(draws.send(wandering)[:, None], level, torch.ones_like(level)), babble
+        return mixture * torch.where(draws.send(wandering)[:, None], level, torch.ones_like(level))
 
     def _single_noises(self, draws: Draws, n: int) -> Tensor:
         """(n, L): recorded, made by rule, or with the spectrum of a voice."""
@@ -173,10 +176,9 @@ class DeviceMixer:
             out[draws.rows(recorded)] = torch.where(x.any(-1, keepdim=True), x, white)
         return out
 
-    def _babble(self, draws: Draws, n: int) -> Tensor:
-        """Four to nine voices in each row, each 0 to 6 dB below the loudest, often in one room; (n, L)."""
-        size = self.length + self.room_length
-        counts = draws.host.integers(4, 10, n)
+    def _babble(self, draws: Draws, counts: np.ndarray) -> Tensor:
+        """So many voices in each row, each 0 to 6 dB below the loudest, often in one room; (n, L)."""
+        size, n = self.length + self.room_length, len(counts)
         row = np.repeat(np.arange(n), counts)
         spans = self._voices[draws.host.integers(len(self._voices), size=len(row))]
         voices = self._crops(draws, spans, size, (1.0, 1.0), 0.3)

@@ -25,7 +25,10 @@ PROBABILITIES = (
     *("speech_equaliser", "noise_equaliser", "room", "simulated_room", "band_limit", "clipping", "gaps", "companding"),
     *("codec", "paired_remix"),
 )
-RANGES = ("snr_db", "level_dbfs", "speech_speed", "noise_speed", "band_limit_hz", "codec_step", "paired_gain_db")
+RANGES = (
+    *("babble_voices", "snr_db", "level_dbfs", "speech_speed", "noise_speed", "band_limit_hz", "codec_step"),
+    "paired_gain_db",
+)
 QUIET_DB = 30.0  # frames this far below the loudest do not count as active
 
 
@@ -35,13 +38,14 @@ class MixConfig:
 
     crop_seconds: float = 2.0
     snr_db: tuple[float, float] = (-5.0, 25.0)  # active speech to active noise
-    babble_snr_db: float = 2.0  # lowest SNR over voices: below it nothing tells who is meant to be heard
+    voice_gap_db: float = 8.0  # of one voice of babble below the speaker: nearer nothing tells who is meant to be heard
     level_dbfs: tuple[float, float] = (-40.0, -5.0)  # RMS of the mixture; lowered where its peak would clip
     min_activity: float = 0.4  # share of the crop that must carry speech, if a few tries find it
     clean_only: float = 0.03  # speech without noise
     noise_only: float = 0.02  # noise with a silent target
     late_start: float = 0.10  # speech begins inside the first half
-    babble: float = 0.20  # noise is 4 to 9 voices
+    babble: float = 0.20  # noise is voices
+    babble_voices: tuple[int, int] = (4, 9)  # how many, both included
     noise_weights: dict[str, float] = field(default_factory=dict)  # *rain*: 0.3 makes such files rarer; see bank
     rule_noise: float = 0.20  # noise is made by rule
     speech_shaped: float = 0.25  # of the noises made by rule, those with the spectrum of a voice
@@ -80,6 +84,8 @@ class MixConfig:
         for pattern, weight in self.noise_weights.items():
             if not 0 <= weight < float("inf"):
                 raise SemambaError(f"mixing: noise_weights['{pattern}'] is {weight}; it must be 0 or more")
+        if self.babble_voices[0] < 1:
+            raise SemambaError(f"mixing: babble_voices begins at {self.babble_voices[0]}; it must be 1 or more")
         if self.codec_step[0] < 0:
             raise SemambaError(f"mixing: codec_step begins at {self.codec_step[0]}; it must be 0 or more")
         if self.paired != "auto" and not 0 <= self.paired <= 1:
@@ -112,7 +118,7 @@ class Mixer:
             # voices alone, with nobody in front, would ask the model to guess which of them is unwanted
             added, voices = self._noise(rng, babble=config.babble if kind >= config.noise_only else 0.0)
             snr = rng.uniform(*config.snr_db)
-            snr = max(snr, config.babble_snr_db) if voices else snr
+            snr = max(snr, float(lowest_snr(voices, config))) if voices else snr
             noisy = speech + added * noise_gain(speech, added, snr, self.rate)
         else:
             noisy = speech.copy()
@@ -141,11 +147,12 @@ class Mixer:
             return rooms.simulate(rng, self._room_length, self.rate)
         return self._rooms[int(rng.integers(len(self._rooms)))]
 
-    def _noise(self, rng: np.random.Generator, babble: float) -> tuple[np.ndarray, bool]:
-        """(noise (crop,) at any level, whether most of it is babble)."""
+    def _noise(self, rng: np.random.Generator, babble: float) -> tuple[np.ndarray, int]:
+        """(noise (crop,) at any level, how many voices most of it is, 0 for other noise)."""
         config = self.config
-        voices = rng.random() < babble
-        mixture = self._babble(rng) if voices else self._one_noise(rng)
+        low, high = config.babble_voices
+        voices = int(rng.integers(low, high + 1)) if rng.random() < babble else 0
+        mixture = self._babble(rng, voices) if voices else self._one_noise(rng)
         if rng.random() < config.second_noise:
             other = self._one_noise(rng)
             gap_db = rng.uniform(0, 15)
@@ -167,12 +174,12 @@ class Mixer:
         x = self._crop(rng, track, self.length, self.config.noise_speed)
         return x if x.any() else noise.make(rng, self.length, self.rate)
 
-    def _babble(self, rng: np.random.Generator) -> np.ndarray:
-        """Four to nine voices, each 0 to 6 dB below the loudest, often in one room."""
+    def _babble(self, rng: np.random.Generator, voices: int) -> np.ndarray:
+        """Voices, each 0 to 6 dB below the loudest, often in one room."""
         in_room = rng.random() < 0.5
         length = self.length + (self._room_length if in_room else 0)
         total = np.zeros(length, np.float32)
-        for index in rng.integers(len(self._voices), size=int(rng.integers(4, 10))):
+        for index in rng.integers(len(self._voices), size=voices):
             voice = self._crop(rng, self._voices[int(index)], length, (1.0, 1.0), 0.3)
             total += voice * np.float32(10 ** (-rng.uniform(0, 6) / 20) / max(active_rms(voice, self.rate), 1e-4))
         if in_room:
@@ -247,6 +254,11 @@ def active_rms(x: np.ndarray, sample_rate: int) -> float:
     power = np.square(x[: len(x) // size * size].reshape(-1, size)).mean(axis=1)
     top = float(power.max(initial=0.0))
     return float(np.sqrt(power[power >= top * 10 ** (-QUIET_DB / 10)].mean())) if top > 0 else 0.0
+
+
+def lowest_snr(voices: int | np.ndarray, config: MixConfig) -> float | np.ndarray:
+    """SNR in dB of so many equal voices, each of which is `voice_gap_db` below the speaker."""
+    return config.voice_gap_db - 10 * np.log10(voices)
 
 
 def noise_gain(speech: np.ndarray, noise: np.ndarray, snr_db: float, sample_rate: int) -> np.float32:
