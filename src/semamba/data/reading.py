@@ -26,12 +26,21 @@ def read_int16(path: Path, sample_rate: int, content: bytes | None = None, first
     import soundfile
 
     try:
-        samples, rate = soundfile.read(io.BytesIO(content) if content else str(path), dtype="int16", always_2d=True)
+        with soundfile.SoundFile(io.BytesIO(content) if content else str(path)) as file:
+            floating, rate = file.subtype in ("FLOAT", "DOUBLE"), file.samplerate
+            # libsndfile would cut such samples to integers: all that is not full scale would be silence
+            samples = file.read(dtype="float32" if floating else "int16", always_2d=True)
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
         raise SemambaError(f"{path}: cannot be read as audio ({error})") from None
     if not len(samples):
         raise SemambaError(f"{path}: holds no samples")
-    if samples.shape[1] == 1 and rate == sample_rate:
+    if floating:
+        if not np.isfinite(samples).all():
+            raise SemambaError(f"{path}: holds samples that are not numbers")
+        samples *= 32768
+    if samples.dtype == np.int16 and samples.shape[1] == 1 and rate == sample_rate:
         return samples[:, 0]
     wave = (samples[:, 0] if first_channel else samples.mean(axis=1)).astype(np.float32)
-    return np.clip(np.rint(audio.resample(wave, rate, sample_rate, quality="VHQ")), -32768, 32767).astype(np.int16)
+    if rate != sample_rate:
+        wave = audio.resample(wave, rate, sample_rate, quality="VHQ")
+    return np.clip(np.rint(wave), -32768, 32767).astype(np.int16)

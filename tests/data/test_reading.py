@@ -1,0 +1,30 @@
+"""Files of every sample format are read alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from semamba.data.reading import read_int16
+from semamba.errors import SemambaError
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "DOUBLE"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_every_subtype_gives_the_same_samples(tmp_path: Path, subtype: str, channels: int) -> None:
+    wave = 0.5 * np.sin(np.arange(1600) / 7)
+    soundfile.write(tmp_path / "a.wav", np.stack([wave] * channels, 1), 16000, subtype=subtype)
+    read = read_int16(tmp_path / "a.wav", 16000)
+    assert read.dtype == np.int16 and read.shape == (1600,)
+    assert np.abs(read - 32768 * wave).max() <= 1
+
+
+def test_samples_beyond_full_scale_are_clipped_and_those_that_are_no_numbers_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "loud.wav", np.array([1.5, -1.5, 0.0]), 16000, subtype="FLOAT")
+    assert read_int16(tmp_path / "loud.wav", 16000).tolist() == [32767, -32768, 0]
+    soundfile.write(tmp_path / "broken.wav", np.array([0.1, np.nan]), 16000, subtype="FLOAT")
+    with pytest.raises(SemambaError, match=r"broken\.wav: holds samples that are not numbers"):
+        read_int16(tmp_path / "broken.wav", 16000)
