@@ -130,3 +130,13 @@ def test_what_cannot_be_kept_is_refused(changes: dict[str, object], message: str
     small = trained(SMALL)
     with pytest.raises(SemambaError, match=message):
         grown(small, replace(SMALL, **changes))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_model_on_a_gpu_grows_from_weights_in_main_memory() -> None:
+    small = trained(SMALL)
+    model = build(replace(SMALL, channels=12)).cuda()
+    assert isinstance(model, CausalModel)
+    model.load_state_dict(grow(model, SMALL, small.state_dict()))
+    x = spectrum()
+    assert (model(x.cuda())[0].cpu() - small(x)[0]).abs().max() < 1e-3

@@ -78,6 +78,7 @@ def grow(model: CausalModel, config: CausalConfig, given: Mapping[str, Tensor]) 
     model.pass_through(config.blocks)
     state = {}
     for name, fresh in model.state_dict().items():
+        fresh = fresh.cpu()  # where the given weights are
         rule = next((rule for pattern, rule in _WEIGHTS.items() if re.fullmatch(pattern, name)), None)
         if name not in given:  # of an added block
             state[name] = fresh
