@@ -26,6 +26,15 @@ def test_select_by_split_folder_and_kind(corpus: Path) -> None:
         manifest.select(kind="speach")
 
 
+def test_a_split_is_what_the_column_says_wherever_the_file_lies(manifest_of: Callable[[str], Path]) -> None:
+    text = "path,split,kind\ntrain/a.wav,train,speech\ntrain/b.wav,valid,speech\nvalid/c.wav,test,speech\n"
+    manifest = Manifest.read(manifest_of(text + "mine/d.wav,train_more,speech\n"))
+    names = {prefix: [entry.name for entry in manifest.select(prefix)] for prefix in ("train", "valid", "test", "t")}
+    assert names == {"train": ["train/a.wav"], "valid": ["train/b.wav"], "test": ["valid/c.wav"], "t": []}
+    assert [entry.name for entry in manifest.select("mine")] == ["mine/d.wav"]  # no split of that name: a folder
+    assert len(manifest.select("")) == 4
+
+
 def test_pairs_share_a_name(corpus: Path) -> None:
     pairs = Manifest.read(corpus).pairs("valid")
     assert [clean.path.stem for clean, _ in pairs] == ["p0", "p1", "p2"]

@@ -48,6 +48,7 @@ def test_defaults_overrides_and_preset(path: Path) -> None:
     [
         ("train.step=10", "train.step.*did you mean 'steps'"),
         ("valid.split=test/dns2020_test", "test split must not choose"),
+        ("valid.split=''", "valid.split is empty"),
         ("train.batch_size=0", "train.batch_size must be at least 1"),
         ("train.accumulate=3", "train.accumulate must divide"),
         ("train.ema=1", "train.ema"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from semamba.data.manifest import Manifest
+from semamba.errors import SemambaError
 from semamba.train import sources
 from tests.data.conftest import corpus  # noqa: F401 (a fixture)
 from tests.train.tiny import recipe
@@ -35,3 +36,9 @@ def test_a_gpu_mixes_for_itself_unless_told_otherwise(corpus: Path, monkeypatch:
     for where, device in (("auto", sources.CPU), ("host", gpu), ("auto", gpu), ("device", sources.CPU)):
         sources.open_training(recipe(train={"mix_on": where}), manifest, device=device)
     assert asked == [gpu, sources.CPU]
+
+
+def test_rows_of_a_test_split_do_not_choose_the_weights(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("path,split,kind\nmine/clean/a.wav,test,paired_clean\n")
+    with pytest.raises(SemambaError, match=r"valid\.split 'mine' holds mine/clean/a\.wav of split 'test'"):
+        sources.open_validation(recipe(valid={"split": "mine"}), Manifest.read(tmp_path / "manifest.csv"))

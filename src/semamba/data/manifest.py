@@ -120,16 +120,23 @@ class Manifest:
             raise SemambaError(f"{path}: the manifest cannot be written ({error.strerror or error})") from None
 
     def select(self, split_prefix: str = "", kind: str | None = None) -> Manifest:
-        """The rows whose split, or whose path as written, starts with `split_prefix`; of `kind` only, if given.
+        """The rows of a split, or of a folder as paths are written; of `kind` only, if given; "" is all rows.
 
-        So `valid` is a split and `valid/paired` the rows of it that lie in that folder.
+        So `valid` is a split and `valid/paired` the rows of it that lie in that folder: a folder that begins with the
+        name of a split holds rows of this split only.
         """
         if kind is not None and kind not in KINDS:
             raise SemambaError(f"unknown kind '{kind}'; known kinds: {', '.join(KINDS)}")
         folder = split_prefix.rstrip("/") + "/"
-        rows = (
-            entry for entry in self.entries if entry.split.startswith(split_prefix) or entry.name.startswith(folder)
-        )
+        first = folder.split("/")[0]
+        foreign = first in {entry.split for entry in self.entries}
+
+        def chosen(entry: Entry) -> bool:
+            if folder == "/" or f"{entry.split}/".startswith(folder):
+                return True
+            return entry.name.startswith(folder) and not (foreign and entry.split != first)
+
+        rows = (entry for entry in self.entries if chosen(entry))
         return Manifest(tuple(entry for entry in rows if kind is None or entry.kind == kind), self.origin)
 
     def pairs(self, split_prefix: str = "") -> list[tuple[Entry, Entry]]:

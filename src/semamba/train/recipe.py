@@ -152,6 +152,8 @@ def check(recipe: Recipe, where: str) -> None:
         raise SemambaError(f"{where}: distil and target.pcs are two different targets; choose one of them")
     if not any(recipe.loss.weights().values()):
         raise SemambaError(f"{where}: every weight in loss is zero")
+    if not recipe.valid.split.strip("/ "):
+        raise SemambaError(f"{where}: valid.split is empty; name the split whose pairs choose the best weights")
     if recipe.valid.split.strip().lower().lstrip("/").startswith("test"):
         raise SemambaError(
             f"{where}: valid.split is '{recipe.valid.split}': weights are chosen on it, and a test split must not "

@@ -53,6 +53,12 @@ def open_training(
 def open_validation(recipe: Recipe, manifest: Manifest) -> list[Pair]:
     """The fixed pairs that choose the best weights. Raises SemambaError when the split has none."""
     cfg = recipe.valid
+    for entry in manifest.select(cfg.split):
+        if entry.split.lower().startswith("test"):
+            raise SemambaError(
+                f"{manifest.origin}: valid.split '{cfg.split}' holds {entry.name} of split '{entry.split}', "
+                "and a test split must not choose the weights; give it a folder of its own"
+            )
     pairs = validation_pairs(manifest, cfg.split, cfg.mixtures, seed=0)
     if not pairs:
         raise SemambaError(
