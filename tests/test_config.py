@@ -114,6 +114,11 @@ def test_merging_goes_group_by_group() -> None:
     assert base["a"] == {"b": 1, "c": {"d": 2}}
 
 
+def test_patterns_of_the_changes_come_before_those_of_the_base() -> None:
+    merged = merge({"weights": {"*water*": 0.3, "*rain*": 0.3}}, {"weights": {"*waterfall*": 1}})
+    assert list(merged["weights"]) == ["*waterfall*", "*water*", "*rain*"]
+
+
 def test_yaml_files(tmp_path: Path) -> None:
     good = tmp_path / "good.yaml"
     good.write_text("name: café\noptimiser: {lr: 5e-4}\n", encoding="utf-8")

@@ -101,14 +101,12 @@ def apply_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dic
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, group by group."""
-    result = _copy(base)
+    """`base` with `changes` laid over it, group by group. What changes stands first: of patterns the first counts."""
+    result = {}
     for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(result.get(key), dict):
-            result[key] = merge(result[key], value)
-        else:
-            result[key] = value
-    return result
+        both = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+        result[key] = merge(base[key], value) if both else value
+    return result | _copy({key: value for key, value in base.items() if key not in changes})
 
 
 def to_dict(config: Any) -> dict[str, Any]:
