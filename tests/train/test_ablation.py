@@ -202,6 +202,10 @@ def test_a_time_budget_reaches_the_training(tmp_path: Path, program: None) -> No
     assert plan.variants[0].recipe.train.steps == "auto"
     ablation_runs.run_all(plan, Path("m.csv"), tmp_path / "out", 1, lambda text: None)
     assert "--time-budget 120s" in (tmp_path / "out/a/seed-0/calls").read_text()
+    longer = read(tmp_path, seeds=[0], budget={"time": "3m"}, variants={"a": {}})
+    assert ablation_runs.status(tmp_path / "out", next(plan.jobs())) == "finished"
+    with pytest.raises(SemambaError, match=r"finished\.json: this run had another budget"):
+        ablation_runs.status(tmp_path / "out", next(longer.jobs()))
 
 
 def test_a_signal_stops_the_running_ones_and_starts_no_more(tmp_path: Path, program: None) -> None:

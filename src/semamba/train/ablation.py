@@ -66,6 +66,7 @@ class Job:
 
     variant: Variant
     seed: int
+    seconds: float | None = None  # as in Plan
 
     @property
     def name(self) -> str:
@@ -91,7 +92,7 @@ class Plan:
         """Seed by seed, so that a table over all variants exists as early as possible."""
         for seed in self.seeds:
             for variant in self.variants:
-                yield Job(variant, seed)
+                yield Job(variant, seed, self.seconds)
 
 
 def read_plan(path: str | Path, overrides: Iterable[str] = ()) -> Plan:

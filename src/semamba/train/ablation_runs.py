@@ -46,7 +46,11 @@ def status(out: Path, job: Job) -> Status:
         return "new"
     if config.load_yaml(recipe) != _stored(job):
         raise SemambaError(f"{recipe}: this run was made with other settings; give another --out, or delete its folder")
-    if (folder / "finished.json").exists():
+    finished = folder / "finished.json"
+    if finished.exists():
+        spent = json.loads(finished.read_text(encoding="utf-8")).get("budget")
+        if spent != job.seconds:
+            raise SemambaError(f"{finished}: this run had another budget; give another --out, or delete its folder")
         return "finished"
     return "interrupted" if RunFolder(folder).state.exists() else "new"
 
@@ -90,7 +94,8 @@ def _run_one(running: _Processes, command: Sequence[str], out: Path, job: Job, s
     if code:
         raise SemambaError(f"{_last_line(folder / 'output.txt')} (exit code {code}; all of it in {folder}/output.txt)")
     seconds = time.monotonic() - begun
-    write_json(folder / "finished.json", {"variant": job.variant.name, "seed": job.seed, "seconds": round(seconds, 1)})
+    done = {"variant": job.variant.name, "seed": job.seed, "seconds": round(seconds, 1), "budget": job.seconds}
+    write_json(folder / "finished.json", done)
     return seconds
 
 
