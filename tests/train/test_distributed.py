@@ -75,7 +75,8 @@ def test_two_processes_of_torchrun_train_as_one(corpus: Path, tmp_path: Path) ->
     for first, second in zip(one, two, strict=True):
         assert first.keys() == second.keys()
         for name in first.keys() - {"seconds", "kind"}:
-            assert first[name] == pytest.approx(second[name], rel=1e-4, abs=1e-5), (first["step"], name)
+            close = 1e-3 if name == "gradient" else 1e-4  # bins near zero magnify the rounding of another order of sums
+            assert first[name] == pytest.approx(second[name], rel=close, abs=1e-5), (first["step"], name)
     states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("one", "two")]
     for kept in ("model", "ema"):
         for name, value in states[0][kept].items():
