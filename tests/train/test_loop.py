@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from semamba import checkpoint
+from semamba.data.dataset import Pair
 from semamba.errors import SemambaError
 from semamba.train import loop, state
 from semamba.train.loop import Run
@@ -192,6 +195,56 @@ def test_given_weights_stay_the_best_until_others_are_better(tmp_path: Path) -> 
     export(tmp_path / "second", tmp_path / "kept")
     card = (tmp_path / "kept" / "card.md").read_text()
     assert f"| 0 | 0.0 | {outcome.best:.3f} |" in card and f"| 2 | 0.0 | {outcome.scores['pesq']:.3f} |" in card
+
+
+def test_a_score_that_no_pair_has_ends_the_run_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    silent = Pair("silence", np.zeros(16000, np.float32), np.zeros(16000, np.float32))
+    with pytest.raises(SemambaError, match=r"valid\.score=pesq is defined for none of the 1 validation pairs"):
+        Run(tiny.recipe(valid={"jobs": 1}), tmp_path, tiny.batches, [silent]).train()
+
+
+def test_a_card_says_which_scores_are_not_defined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {"pesq": math.nan, "stoi": math.nan, "si_sdr": 3.0, "unscored": 2.0}
+    monkeypatch.setattr(loop, "score_all", lambda signals, pool: scores)
+    monkeypatch.setattr(loop, "validate", lambda *arguments: scores)
+    recipe = tiny.recipe(valid={"jobs": 1, "score": "si_sdr"})
+    Run(recipe, tmp_path / "run", tiny.batches, [tiny.speech_like()]).train()
+    export(tmp_path / "run", tmp_path / "out")
+    card = (tmp_path / "out" / "card.md").read_text()
+    assert "| PESQ-WB | not defined | not defined |" in card and "| SI-SDR (dB) | 3.000 | 3.000 |" in card
+
+
+def test_a_finished_run_that_starts_again_keeps_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {"pesq": 2.0, "stoi": 0.9, "si_sdr": 3.0, "unscored": 0.0}
+    monkeypatch.setattr(loop, "score_all", lambda signals, pool: scores)
+    monkeypatch.setattr(loop, "validate", lambda *arguments: scores)
+    for _ in range(2):
+        Run(tiny.recipe(valid={"jobs": 1}), tmp_path, tiny.batches, [tiny.speech_like()]).train()
+        assert json.loads((tmp_path / "run.json").read_text())["validation"] == {"pairs": 1, "noisy": scores}
+        assert checkpoint.describe(tmp_path / "last")["meta"]["validation"]["pairs"] == 1
+    Run(tiny.recipe(valid={"jobs": 1}), tmp_path, tiny.batches, [tiny.speech_like()] * 2)  # other pairs
+    assert "validation" not in json.loads((tmp_path / "run.json").read_text())
+
+
+def test_the_state_of_another_run_brings_no_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {"pesq": 2.0, "stoi": 0.9, "si_sdr": 3.0, "unscored": 0.0}
+    monkeypatch.setattr(loop, "score_all", lambda signals, pool: scores)
+    monkeypatch.setattr(loop, "validate", lambda *arguments: {**scores, "pesq": scores["pesq"] - 0.5})
+    pairs = [tiny.speech_like()]
+    Run(tiny.recipe(valid={"jobs": 1}), tmp_path / "first", tiny.batches, pairs).train()
+    longer = tiny.recipe(valid={"jobs": 1}, train={"steps": 8})
+    second = Run(longer, tmp_path / "second", tiny.batches, pairs, resume=tmp_path / "first" / "state.pt")
+    assert second.training.step == 6 and second.train().best == 1.5
+    assert (tmp_path / "second" / "best" / "config.json").exists()
+
+
+def test_a_resumed_run_has_the_settings_of_its_recipe(tmp_path: Path) -> None:
+    Run(tiny.recipe(), tmp_path, tiny.batches, []).train()
+    changed = tiny.recipe(optimiser={"weight_decay": 0.5, "betas": [0.5, 0.6]})
+    (group,) = Run(changed, tmp_path, tiny.batches, []).training.optimiser.param_groups
+    assert group["weight_decay"] == 0.5 and tuple(group["betas"]) == (0.5, 0.6)
 
 
 def test_slices_follow_the_schedule_of_the_whole(tmp_path: Path) -> None:

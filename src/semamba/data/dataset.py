@@ -27,6 +27,7 @@ from semamba.errors import SemambaError
 __all__ = ["Batch", "MixDataset", "Pair", "PairDataset", "SpeechBank", "batches", "validation_pairs"]
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # (noisy, clean), each float32 (B, n)
+LONGEST = 90 * 16000  # samples of a validation pair
 
 
 @dataclass(frozen=True)
@@ -161,15 +162,16 @@ def read_pair(name: str, clean: Path, noisy: Path, sample_rate: int = 16000) -> 
 
 def validation_pairs(manifest: Manifest, split: str = "valid", mixtures: int = 24, seed: int = 0) -> list[Pair]:
     """A fixed list: the recorded pairs of the split, then `mixtures` whole utterances of its speech, each
-    with a stretch of its noise at 0 to 15 dB. Equal arguments give equal pairs. A pair that is not one is named in a
-    warning and left out."""
+    with a stretch of its noise at 0 to 15 dB. Equal arguments give equal pairs. Of long recordings only the first 90 s
+    are taken, as PESQ is not defined beyond. A pair that is not one is named in a warning and left out."""
     pairs = []
     rows_of_pairs, alone = manifest.partners(split)
     for entry in alone:
         warnings.warn(f"{entry.path} ({entry.kind}) has no partner of the same name; left out", stacklevel=2)
     for clean_row, noisy_row in rows_of_pairs:
         try:
-            pairs.append(read_pair(f"paired/{clean_row.path.stem}", clean_row.path, noisy_row.path))
+            pair = read_pair(f"paired/{clean_row.path.stem}", clean_row.path, noisy_row.path)
+            pairs.append(Pair(pair.name, pair.noisy[:LONGEST], pair.clean[:LONGEST]))
         except SemambaError as error:
             warnings.warn(f"{error}; left out", stacklevel=2)
     rows = manifest.select(split)
@@ -181,7 +183,7 @@ def validation_pairs(manifest: Manifest, split: str = "valid", mixtures: int = 2
     rng = np.random.default_rng([seed, 7])
     order = rng.permutation(len(speech))[:mixtures]
     for count, index in enumerate(order):
-        clean = read_int16(speech[index].path, 16000).astype(np.float32) / 32768
+        clean = read_int16(speech[index].path, 16000)[:LONGEST].astype(np.float32) / 32768
         noise = read_int16(noises[count % len(noises)].path, 16000).astype(np.float32) / 32768
         noise = np.resize(np.roll(noise, -int(rng.integers(len(noise)))), len(clean))
         noisy = clean + noise * noise_gain(clean, noise, float(rng.uniform(0, 15)), 16000)

@@ -6,6 +6,7 @@ take the same turn; rank 0 alone validates, logs and writes.
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import time
@@ -76,7 +77,7 @@ class Run:
         check_share(recipe, self.ranks)
         self.recipe, self.folder, self.batches, self.pairs = recipe, RunFolder(folder), batches, pairs
         self.budget = math.inf if budget is None else budget
-        self.meta = {"recipe": config.to_dict(recipe), "sources": sources or []}
+        self.meta: dict[str, Any] = {"recipe": config.to_dict(recipe), "sources": sources or []}
         self.slice_seconds = slice_seconds
         self.display = display or Display(silent=not self.ranks.first)
         self.training = self._begin(resume)
@@ -90,10 +91,15 @@ class Run:
         self.given = False
         t = start(self.recipe, self.ranks.device, self.ranks)
         path = self.folder.state if resume in ("auto", "never") else Path(resume)
+        own = path.resolve() == self.folder.state.resolve()
         if resume == "never" and path.exists():
             raise SemambaError(f"{path}: a run exists here; give another --out, or --resume auto to go on with it")
         if resume != "never" and (resume != "auto" or path.exists()):
             state.load_state(t, path)
+            if own:
+                self._recall()
+            else:  # the best weights of that run are not in this folder
+                t.best, t.scores, self.given = -math.inf, {}, True
             self.display.say(f"resumed {path} at step {t.step}, {duration(t.elapsed)} trained")
         elif self.recipe.init:
             self.given = True
@@ -102,6 +108,16 @@ class Run:
         if self.ranks.highest(t.step, -t.step) != [t.step, -t.step]:
             raise SemambaError(f"{path}: not the same for all processes; --out must be on a disk that all of them see")
         return t
+
+    def _recall(self) -> None:
+        """Keep the scores of the unprocessed pairs, if they are the same pairs."""
+        try:
+            before = json.loads(self.folder.description.read_text(encoding="utf-8"))
+            same = before["recipe"]["valid"] == self.meta["recipe"]["valid"]
+            if same and before["validation"]["pairs"] == len(self.pairs):
+                self.meta["validation"] = before["validation"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # they are scored again at the next validation
 
     def train(self) -> Outcome:
         t, every = self.training, self.recipe.train
@@ -216,6 +232,11 @@ class Run:
         with new_pool(cfg.jobs) as pool:
             if "validation" not in self.meta:
                 noisy = score_all(((pair.clean, pair.noisy) for pair in self.pairs), pool)
+                if not math.isfinite(noisy[cfg.score]):
+                    raise SemambaError(
+                        f"valid.score={cfg.score} is defined for none of the {len(self.pairs)} validation pairs, so no "
+                        "weights could be chosen by it; give longer pairs with speech in them, or another valid.score"
+                    )
                 self.meta["validation"] = {"pairs": len(self.pairs), "noisy": noisy}
                 checkpoint.write_json(self.folder.description, self.meta)
                 self.display.say(f"unprocessed validation pairs: {terms(noisy)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def validations(log: Path) -> list[dict[str, Any]]:
 
 def card(name: str, model: dict[str, Any], meta: dict[str, Any], parameters: int, curve: list[dict[str, Any]]) -> str:
     """Markdown model card from what the run recorded; `curve` is its validations."""
-    recipe, scores = meta["recipe"], meta["scores"]
+    recipe, scores, noisy = meta["recipe"], meta["scores"], meta["validation"]["noisy"]
     hours_per_step = recipe["train"]["batch_size"] * recipe["mix"]["crop_seconds"] / 3600
     lines = [
         f"# {name}",
@@ -47,7 +48,7 @@ def card(name: str, model: dict[str, Any], meta: dict[str, Any], parameters: int
         "",
         "| measure | noisy | enhanced |",
         "|---|---|---|",
-        *(f"| {unit} | {meta['validation']['noisy'][key]:.3f} | {scores[key]:.3f} |" for key, unit in UNITS.items()),
+        *(f"| {unit} | {_number(noisy[key])} | {_number(scores[key])} |" for key, unit in UNITS.items()),
         "",
         "## Learning curve",
         "",
@@ -57,7 +58,7 @@ def card(name: str, model: dict[str, Any], meta: dict[str, Any], parameters: int
         "|---:|---:|---:|---:|---:|",
         *(
             f"| {row['step']:,} | {row['step'] * hours_per_step:.1f} | "
-            f"{' | '.join(f'{row[key]:.3f}' for key in UNITS)} |"
+            f"{' | '.join(_number(row[key]) for key in UNITS)} |"
             for row in curve
         ),
         "",
@@ -77,3 +78,8 @@ def card(name: str, model: dict[str, Any], meta: dict[str, Any], parameters: int
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _number(value: float | None) -> str:
+    """A score that is defined for no pair is null in logs and NaN in memory."""
+    return "not defined" if value is None or math.isnan(value) else f"{value:.3f}"

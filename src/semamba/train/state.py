@@ -10,7 +10,7 @@ import torch
 
 from semamba import checkpoint
 from semamba.errors import SemambaError
-from semamba.train.step import Critic, Training
+from semamba.train.step import AnyOptimiser, Critic, Training
 
 STATE_FILE = "state.pt"
 COUNTERS = ("step", "elapsed", "bad_steps", "bad_in_a_row", "best", "scores")
@@ -73,7 +73,7 @@ def load_state(t: Training, path: Path) -> None:
     try:
         t.model.load_state_dict(content["model"])
         t.ema.model.load_state_dict(content["ema"])
-        t.optimiser.load_state_dict(content["optimiser"])
+        _load_optimiser(t.optimiser, content["optimiser"])
         if t.critic is not None:
             _load_critic(t, t.critic, content["discriminator"])
     except (KeyError, RuntimeError, ValueError) as error:
@@ -83,9 +83,17 @@ def load_state(t: Training, path: Path) -> None:
         setattr(t, name, content["counters"][name])
 
 
+def _load_optimiser(optimiser: AnyOptimiser, content: dict[str, Any]) -> None:
+    """Moments as they were saved, settings as the recipe has them now."""
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in optimiser.param_groups]
+    optimiser.load_state_dict(content)
+    for group, now in zip(optimiser.param_groups, settings, strict=True):
+        group.update(now)
+
+
 def _load_critic(t: Training, critic: Critic, content: dict[str, Any]) -> None:
     critic.model.load_state_dict(content["model"])
-    critic.optimiser.load_state_dict(content["optimiser"])
+    _load_optimiser(critic.optimiser, content["optimiser"])
     for pair in content["pending"]:
         critic.labels.ask(*(t.ranks.own(wave).to(t.device) for wave in pair))
 
