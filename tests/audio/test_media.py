@@ -87,3 +87,14 @@ def test_damaged_video_and_video_without_sound(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video at all" * 100)
     with pytest.raises(SemambaError, match=r"bad.mp4: not a readable"):
         audio.read(tmp_path / "bad.mp4")
+
+
+@pytest.mark.parametrize("name", ["a.m4a", "a.mp4", "a.mkv"])
+def test_empty_blocks_are_nothing(tmp_path: Path, name: str) -> None:
+    """Models that look ahead hand out nothing at first, and very short sounds may come out whole only at the end."""
+    pytest.importorskip("av")
+    info = audio.AudioInfo(48_000, 1, None, audio.MEDIA, "aac", suffix=name[1:])
+    with audio.open_writer(tmp_path / name, info) as writer:
+        for frames in (0, 5000, 0):
+            writer.write(np.zeros((1, frames), np.float32))
+    assert 5000 <= audio.read(tmp_path / name)[0].shape[1] <= 7200

@@ -146,6 +146,8 @@ class MediaEncoder:
     def write(self, block: Samples) -> None:
         import av
 
+        if not block.shape[1]:
+            return  # FFmpeg takes a frame without samples for a failure
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=self._layout)
         frame.sample_rate = self._info.sample_rate
         frame.pts, frame.time_base = self._position, Fraction(1, self._info.sample_rate)
