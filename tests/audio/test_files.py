@@ -66,6 +66,34 @@ def test_clipping_not_wrapping(tmp_path: Path) -> None:
     assert wave.tolist() == [32767, -32768, 32767]
 
 
+@pytest.mark.parametrize(
+    ("name", "container", "subtype", "bits"),
+    [
+        ("x.wav", "WAV", "PCM_U8", 8),
+        ("x.wav", "WAV", "PCM_16", 16),
+        ("x.wav", "WAV", "PCM_24", 24),
+        ("x.aiff", "AIFF", "PCM_S8", 8),
+        ("x.aiff", "AIFF", "PCM_16", 16),
+        ("x.w64", "W64", "PCM_24", 24),
+        ("x.au", "AU", "PCM_16", 16),
+        ("x.caf", "CAF", "ALAC_16", 16),
+        ("x.caf", "CAF", "ALAC_20", 20),
+        ("x.caf", "CAF", "ALAC_24", 24),
+        ("x.flac", "FLAC", "PCM_16", 16),
+    ],
+)
+def test_samples_are_rounded_to_the_nearest(tmp_path: Path, name: str, container: str, subtype: str, bits: int) -> None:
+    step = 2.0 ** (1 - bits)
+    wave = np.concatenate([np.array([[0.6, -0.6, 0.4, -0.4, 1e-3, -1e-3]], np.float32) * step, noise(1, 5000)], axis=1)
+    info = audio.AudioInfo(16_000, 1, None, container, subtype, suffix=Path(name).suffix)
+    with audio.open_writer(tmp_path / name, info) as writer:
+        writer.write(wave)
+    after, _ = soundfile.read(tmp_path / name, dtype="float64")
+    error = (after - wave[0]) / step
+    assert (after[:6] / step).tolist() == [1, -1, 0, 0, 0, 0]
+    assert np.abs(error).max() <= 0.5 and abs(error.mean()) < 0.03
+
+
 def test_tags_travel(tmp_path: Path) -> None:
     with soundfile.SoundFile(tmp_path / "a.flac", "w", 16_000, 1) as file:
         file.title, file.artist = "Talk", "Somebody"

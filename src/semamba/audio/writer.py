@@ -20,6 +20,10 @@ from semamba.errors import SemambaError
 
 Samples = npt.NDArray[np.float32]
 
+# Bits of the formats that libsndfile writes rounded down, which shifts everything by half a step. PCM_32 needs nothing:
+# its steps are finer than those of float32.
+_ROUNDED_DOWN = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "ALAC_16": 16, "ALAC_20": 20, "ALAC_24": 24}
+
 
 class Encoder(Protocol):
     """Puts samples into a file that already has its temporary name."""
@@ -123,6 +127,7 @@ class SoundEncoder:
         import soundfile
 
         self._name = name
+        self._bits = _ROUNDED_DOWN.get(info.subtype)
         # Given minutes at once, libsndfile's Vorbis encoder overflows its stack.
         self._step = 65536
         options: dict[str, Any] = {"format": info.format, "subtype": info.subtype, "endian": info.endian}
@@ -145,7 +150,8 @@ class SoundEncoder:
         interleaved = np.ascontiguousarray(block.T)
         try:
             for start in range(0, len(interleaved), self._step):
-                self._file.write(interleaved[start : start + self._step])
+                part = interleaved[start : start + self._step]
+                self._file.write(part if self._bits is None else _round(part, self._bits))
         except (soundfile.LibsndfileError, AssertionError) as error:
             # An AssertionError is soundfile's way to say that fewer samples were written than given.
             reason = str(getattr(error, "error_string", "")).strip().rstrip(".") or "the disk is full?"
@@ -153,6 +159,12 @@ class SoundEncoder:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _round(samples: Samples, bits: int) -> Samples:
+    """To the nearest step of an integer format, within its range; exact, as float32 holds 24 bits."""
+    scale = np.float32(2 ** (bits - 1))
+    return np.clip(np.rint(samples * scale), -scale, scale - 1) / scale
 
 
 def open_writer(
