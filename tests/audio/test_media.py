@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from semamba import audio
+from semamba.audio.clock import Clock
 from semamba.errors import SemambaError
 
 
@@ -22,22 +25,35 @@ def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         audio.open_reader(path)
 
 
-def make_video(path: Path, seconds: int = 3, rate: int = 44_100) -> np.ndarray:
-    """A video of one colour a frame with a stereo tone beside it."""
+def make_video(
+    path: Path,
+    seconds: int = 3,
+    rate: int = 44_100,
+    codec: str = "mpeg4",
+    begin: int = 0,
+    late: float = 0.0,
+    gap: tuple[float, float] = (np.inf, 0.0),
+) -> np.ndarray:
+    """A video of one colour a frame with a stereo tone beside it.
+
+    The picture begins at `begin` seconds, the sound `late` seconds after it; `gap` is (when in the sound, seconds).
+    """
     av: Any = pytest.importorskip("av")
     time = np.arange(seconds * rate) / rate
     tone = np.stack([np.sin(2 * np.pi * 440 * time), np.sin(2 * np.pi * 880 * time)]).astype(np.float32) * 0.3
     with av.open(str(path), "w") as container:
-        picture = container.add_stream("mpeg4", rate=10)
+        picture = container.add_stream(codec, rate=25)
         picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
         sound = container.add_stream("aac", rate=rate, layout="stereo")
-        for index in range(seconds * 10):
-            image = np.full((48, 64, 3), index * 5, np.uint8)
-            container.mux(picture.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        for index in range(seconds * 25):
+            image = av.VideoFrame.from_ndarray(np.full((72, 64), index * 2, np.uint8), format="yuv420p")
+            image.pts, image.time_base = index + 25 * begin, Fraction(1, 25)
+            container.mux(picture.encode(image))
         container.mux(picture.encode(None))
         for start in range(0, tone.shape[1], 1024):
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(tone[:, start : start + 1024]), format="fltp")
-            frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+            time = start + round((begin + late + gap[1] * (start >= gap[0] * rate)) * rate)
+            frame.sample_rate, frame.pts, frame.time_base = rate, time, Fraction(1, rate)
             container.mux(sound.encode(frame))
         container.mux(sound.encode(None))
     return tone
@@ -98,3 +114,100 @@ def test_empty_blocks_are_nothing(tmp_path: Path, name: str) -> None:
         for frames in (0, 5000, 0):
             writer.write(np.zeros((1, frames), np.float32))
     assert 5000 <= audio.read(tmp_path / name)[0].shape[1] <= 7200
+
+
+def copy(source: Path, target: Path) -> np.ndarray:
+    with (
+        audio.open_reader(source) as reader,
+        audio.open_writer(target, reader.info, media_source=source) as writer,
+    ):
+        blocks = list(reader.blocks())
+        for block in blocks:
+            writer.write(block)
+    return np.concatenate(blocks, axis=1)
+
+
+def onset(path: Path) -> float:
+    """Seconds from the first picture to the tone."""
+    av: Any = pytest.importorskip("av")
+    with av.open(str(path)) as container:
+        picture = next(container.decode(video=0))
+    with av.open(str(path)) as container:
+        for frame in container.decode(audio=0):
+            loud = np.flatnonzero(np.abs(frame.to_ndarray()[0]) > 0.1)
+            if loud.size:
+                return float(frame.time + loud[0] / frame.sample_rate - picture.time)
+    raise AssertionError("no sound")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "begin", "late"),
+    [
+        ("a.mp4", "mpeg4", 0, 0.0),
+        ("a.mp4", "mpeg4", 0, 0.5),
+        ("a.mov", "mpeg4", 0, 0.5),
+        ("a.mkv", "mpeg4", 0, 0.0),
+        ("a.mkv", "mpeg4", 0, 0.5),
+        ("a.ts", "mpeg2video", 10, 0.0),
+        ("a.ts", "mpeg2video", 10, 0.5),
+        ("a.flv", "flv", 0, 0.5),
+    ],
+)
+def test_sound_and_picture_stay_in_step(tmp_path: Path, name: str, codec: str, begin: int, late: float) -> None:
+    pytest.importorskip("av")
+    source, target = tmp_path / name, tmp_path / f"out-{name}"
+    make_video(source, codec=codec, begin=begin, late=late)
+    copy(source, target)
+    assert onset(source) == pytest.approx(late, abs=0.01)
+    assert onset(target) == pytest.approx(onset(source), abs=0.005)
+
+
+def test_a_transport_stream_as_mp4_does_not_begin_with_nothing(tmp_path: Path) -> None:
+    av: Any = pytest.importorskip("av")
+    make_video(tmp_path / "a.ts", codec="mpeg2video", begin=10, late=0.5)
+    copy(tmp_path / "a.ts", tmp_path / "b.mp4")
+    assert onset(tmp_path / "b.mp4") == pytest.approx(0.5, abs=0.01)
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert next(container.decode(video=0)).time < 0.5
+        assert container.duration / av.time_base < 4
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "mpeg4"), ("a.mkv", "mpeg4"), ("a.ts", "mpeg2video")])
+def test_a_gap_inside_the_sound_is_silence(tmp_path: Path, name: str, codec: str) -> None:
+    pytest.importorskip("av")
+    make_video(tmp_path / name, codec=codec, gap=(1.0, 0.75))
+    wave, rate = audio.read(tmp_path / name)
+    assert wave.shape[1] == pytest.approx(3.75 * rate, abs=2100)
+    quiet = np.flatnonzero(np.abs(wave[0, 2000:-2000]) > 1e-3)
+    assert np.diff(quiet).max() == pytest.approx(0.75 * rate, rel=0.05)
+
+
+def test_a_broken_time_is_no_gap(tmp_path: Path) -> None:
+    """An hour of silence nobody wants, nor any after one frame with a wrong time or where times drift."""
+    pytest.importorskip("av")
+    make_video(tmp_path / "a.mkv", gap=(1.0, 3600.0))
+    wave, rate = audio.read(tmp_path / "a.mkv")
+    assert wave.shape[1] == pytest.approx(3 * rate, abs=2100)
+
+
+def gaps(times: list[float | None], stated: float = 100.0) -> list[float]:
+    """What the clock says to frames of 0.1 s."""
+    frames = [
+        SimpleNamespace(samples=100, sample_rate=1000, pts=None if t is None else round(t * 1000), time_base=0.001)
+        for t in times
+    ]
+    clock = Clock(stated)
+    return [round(clock.gap(one, after), 3) for one, after in pairwise([*frames, None])]
+
+
+def test_times_of_frames() -> None:
+    assert gaps([5, 5.1, 5.2]) == [0, 0, 0]
+    assert gaps([0, 0.1, 0.5, 0.6]) == [0, 0, 0.3, 0]
+    assert gaps([0, 0.115, 0.199, 0.315, 0.4]) == [0] * 5  # jitter
+    assert gaps([i * 0.115 for i in range(9)]) == [0] * 9  # drift
+    assert gaps([0, 0.1, 7.0, 0.3, 0.4]) == [0] * 5  # wrong once
+    assert gaps([0, 0.1, 5.0, 5.1, 0.4, 0.5, 0.6])[4:] == [0, 0, 0]
+    assert gaps([0, None, None, 0.3, 0.7, None]) == [0, 0, 0, 0, 0.3, 0]
+    assert gaps([1, 1.1, 0.2, 0.3, 1.4, 1.5]) == [0] * 6  # back and forth
+    assert gaps([0, 0.1, 0.7, 0.8], stated=0.5) == [0] * 4  # longer than the file says to be
+    assert gaps([0, 0.1, 3600, 3600.1], stated=4000) == [0] * 4

@@ -51,6 +51,7 @@ class AudioInfo:
     endian: str = "FILE"
     suffix: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+    start: float = 0.0  # seconds on the clock of a video at which its sound begins
 
     @property
     def seconds(self) -> float | None:

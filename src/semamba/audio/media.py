@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from semamba.audio.clock import Clock
 from semamba.audio.formats import MEDIA, AudioInfo
 from semamba.errors import SemambaError
 
@@ -74,32 +76,46 @@ class MediaReader:
             format=MEDIA,
             subtype=context.codec.canonical_name,
             suffix=path.suffix.lower(),
+            start=float((self._stream.start_time or 0) * self._stream.time_base),
         )
 
     def blocks(self, frames: int = 65536) -> Iterator[Samples]:
         import av
 
-        convert = av.AudioResampler(format="fltp", layout=self._stream.layout, rate=self.info.sample_rate)
         done, count = 0, 0
         waiting: list[Samples] = []
         try:
-            for packet in self._container.demux(self._stream):
-                for frame in packet.decode():
-                    pieces = [np.asarray(piece.to_ndarray(), np.float32) for piece in convert.resample(frame)]
-                    waiting += pieces
-                    count += sum(piece.shape[1] for piece in pieces)
+            for piece in self._pieces():
+                waiting.append(piece)
+                count += piece.shape[1]
                 while count >= frames:
                     joined = np.concatenate(waiting, axis=1)
                     waiting, count = [joined[:, frames:]], count - frames
                     done += frames
                     yield joined[:, :frames]
-            waiting += [np.asarray(piece.to_ndarray(), np.float32) for piece in convert.resample(None)]
         except (av.FFmpegError, OSError) as error:
             seconds = done / self.info.sample_rate
             raise SemambaError(f"{self.path}: damaged or cut off after {seconds:.1f} s ({_reason(error)})") from None
         rest = np.concatenate(waiting, axis=1) if waiting else np.zeros((self.info.channels, 0), np.float32)
         for start in range(0, rest.shape[1], frames):
             yield rest[:, start : start + frames]
+
+    def _pieces(self) -> Iterator[Samples]:
+        """The decoded sound, with silence where the file has none, so that what follows keeps its time."""
+        import av
+
+        rate = self.info.sample_rate
+        convert = av.AudioResampler(format="fltp", layout=self._stream.layout, rate=rate)
+        frames = (frame for packet in self._container.demux(self._stream) for frame in packet.decode())
+        clock = Clock(self.info.seconds or 0.0)
+        for frame, following in pairwise(chain(frames, [None])):
+            silence = round(clock.gap(frame, following) * rate)
+            for start in range(0, silence, rate):
+                yield np.zeros((self.info.channels, min(rate, silence - start)), np.float32)
+            for piece in convert.resample(frame):
+                yield np.asarray(piece.to_ndarray(), np.float32)
+        for piece in convert.resample(None):
+            yield np.asarray(piece.to_ndarray(), np.float32)
 
     def close(self) -> None:
         self._container.close()
@@ -120,7 +136,7 @@ class MediaEncoder:
 
     def __init__(self, temporary: Path, info: AudioInfo, name: Path, source: Path | None) -> None:
         av = _import_av(name)
-        self._name, self._info, self._position = name, info, 0
+        self._name, self._info = name, info
         self._tracks: list[Any] = []
         self._packets: Iterator[tuple[Any, Any]] = iter(())
         self._next: tuple[Any, Any] | None = None
@@ -132,9 +148,15 @@ class MediaEncoder:
             self._output = av.open(str(temporary), "w", format=container)
             copied = self._add_copies(source) if source is not None and container not in _SOUND_ONLY else {}
             self._audio = self._add_audio(info, container, fallback)
+            # Beside a picture the sound keeps its time; alone it begins at once. Transport streams go on from any time,
+            # other files begin near zero.
+            self._zero = Fraction(0)
+            if copied and container != "mpegts":
+                self._zero = Fraction(self._source.start_time or 0, av.time_base)
+            self._position = round((info.start - self._zero) * info.sample_rate) if copied else 0
             if copied:
                 packets = self._source.demux(list(self._tracks))
-                self._packets = ((packet, copied[packet.stream.index]) for packet in packets)
+                self._packets = ((self._moved(packet), copied[packet.stream.index]) for packet in packets)
                 self._next = next(self._packets, None)
         except (av.FFmpegError, OSError, ValueError) as error:
             self.close_quietly()
@@ -186,6 +208,12 @@ class MediaEncoder:
                 packet.stream = stream
                 self._output.mux(packet)
             self._next = next(self._packets, None)
+
+    def _moved(self, packet: Any) -> Any:
+        ticks = round(self._zero / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts - ticks
+        packet.dts = None if packet.dts is None else packet.dts - ticks
+        return packet
 
     def _add_copies(self, source: Path) -> dict[int, Any]:
         import av
