@@ -33,10 +33,13 @@ def make_video(
     begin: int = 0,
     late: float = 0.0,
     gap: tuple[float, float] = (np.inf, 0.0),
+    second: str | None = None,
+    **tags: str,
 ) -> np.ndarray:
     """A video of one colour a frame with a stereo tone beside it.
 
     The picture begins at `begin` seconds, the sound `late` seconds after it; `gap` is (when in the sound, seconds).
+    `second` is the codec of another audio track, a tone of 300 Hz.
     """
     av: Any = pytest.importorskip("av")
     time = np.arange(seconds * rate) / rate
@@ -45,6 +48,11 @@ def make_video(
         picture = container.add_stream(codec, rate=25)
         picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
         sound = container.add_stream("aac", rate=rate, layout="stereo")
+        sound.metadata["language"] = "eng"
+        container.metadata.update(tags)
+        other = second and container.add_stream(second, rate=rate, layout="mono")
+        if other:
+            other.metadata["language"] = "deu"
         for index in range(seconds * 25):
             image = av.VideoFrame.from_ndarray(np.full((72, 64), index * 2, np.uint8), format="yuv420p")
             image.pts, image.time_base = index + 25 * begin, Fraction(1, 25)
@@ -52,10 +60,19 @@ def make_video(
         container.mux(picture.encode(None))
         for start in range(0, tone.shape[1], 1024):
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(tone[:, start : start + 1024]), format="fltp")
-            time = start + round((begin + late + gap[1] * (start >= gap[0] * rate)) * rate)
-            frame.sample_rate, frame.pts, frame.time_base = rate, time, Fraction(1, rate)
+            pts = start + round((begin + late + gap[1] * (start >= gap[0] * rate)) * rate)
+            frame.sample_rate, frame.pts, frame.time_base = rate, pts, Fraction(1, rate)
             container.mux(sound.encode(frame))
         container.mux(sound.encode(None))
+        if other:
+            convert = av.AudioResampler(other.format.name, "mono", rate, other.frame_size)
+            low = av.AudioFrame.from_ndarray(
+                np.sin(2 * np.pi * 300 * time[None]).astype(np.float32) * 0.3, "fltp", "mono"
+            )
+            low.sample_rate = rate
+            for piece in [*convert.resample(low), *convert.resample(None)]:
+                container.mux(other.encode(piece))
+            container.mux(other.encode(None))
     return tone
 
 
@@ -116,7 +133,7 @@ def test_empty_blocks_are_nothing(tmp_path: Path, name: str) -> None:
     assert 5000 <= audio.read(tmp_path / name)[0].shape[1] <= 7200
 
 
-def copy(source: Path, target: Path) -> np.ndarray:
+def copy(source: Path, target: Path, warnings: list[str] | None = None) -> np.ndarray:
     with (
         audio.open_reader(source) as reader,
         audio.open_writer(target, reader.info, media_source=source) as writer,
@@ -124,6 +141,7 @@ def copy(source: Path, target: Path) -> np.ndarray:
         blocks = list(reader.blocks())
         for block in blocks:
             writer.write(block)
+        assert writer.warnings == (warnings or [])
     return np.concatenate(blocks, axis=1)
 
 
@@ -211,3 +229,52 @@ def test_times_of_frames() -> None:
     assert gaps([1, 1.1, 0.2, 0.3, 1.4, 1.5]) == [0] * 6  # back and forth
     assert gaps([0, 0.1, 0.7, 0.8], stated=0.5) == [0] * 4  # longer than the file says to be
     assert gaps([0, 0.1, 3600, 3600.1], stated=4000) == [0] * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "codec"),
+    [("a.mkv", "b.mkv", "aac"), ("a.mp4", "b.mp4", "aac"), ("a.ts", "b.ts", "mp2"), ("a.ts", "b.mp4", "aac")],
+)
+def test_further_audio_tracks_are_copied(tmp_path: Path, name: str, target: str, codec: str) -> None:
+    av: Any = pytest.importorskip("av")
+    make_video(tmp_path / name, codec="mpeg2video", second=codec)
+    copy(tmp_path / name, tmp_path / target)
+    with av.open(str(tmp_path / name)) as first, av.open(str(tmp_path / target)) as second:
+        assert [s.type for s in second.streams] == ["video", "audio", "audio"]
+        assert [s.metadata.get("language") for s in second.streams.audio] == ["eng", "deu"]
+        sounds = [np.concatenate([f.to_ndarray() for f in c.decode(audio=1)], axis=1) for c in (first, second)]
+    assert np.array_equal(*sounds)
+    assert onset(tmp_path / target) == pytest.approx(0, abs=0.01)
+
+
+def test_tracks_that_find_no_room_are_named(tmp_path: Path) -> None:
+    av: Any = pytest.importorskip("av")
+    make_video(tmp_path / "a.mkv", second="pcm_s16le")
+    words = f"{tmp_path / 'b.3gp'}: this kind of file cannot hold, so left out: audio (pcm_s16le)"
+    copy(tmp_path / "a.mkv", tmp_path / "b.3gp", [words])
+    with av.open(str(tmp_path / "b.3gp")) as container:
+        assert [s.type for s in container.streams] == ["video", "audio"]
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("a.mp4", "b.mp4"), ("a.mkv", "b.mkv"), ("a.m4a", "b.m4a"), ("a.mp4", "b.m4a"), ("a.mp4", "b.flac")],
+)
+def test_tags_travel(tmp_path: Path, name: str, target: str) -> None:
+    pytest.importorskip("av")
+    make_video(tmp_path / "a.mkv" if name == "a.mkv" else tmp_path / "a.mp4", title="Episode 1", artist="Me")
+    if name == "a.m4a":
+        copy(tmp_path / "a.mp4", tmp_path / name)
+    copy(tmp_path / name, tmp_path / target)
+    tags = audio.probe(tmp_path / target).tags
+    assert (tags["title"], tags["artist"]) == ("Episode 1", "Me")
+    assert set(tags) <= {"title", "artist", "software"}
+
+
+def test_tags_in_another_encoding_do_not_stop_the_reading(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    path = tmp_path / "a.avi"
+    make_video(path, title="Renée")
+    path.write_bytes(path.read_bytes().replace("Renée".encode(), b"Ren\xe9e "))
+    assert audio.probe(path).tags["title"].startswith("Ren\N{REPLACEMENT CHARACTER}e")
+    copy(path, tmp_path / "b.avi")

@@ -32,6 +32,8 @@ MEDIA_SUFFIXES = frozenset(
     (".aac", ".m4a", ".m4b", ".m4v", ".mp4", ".mov", ".mkv", ".mka", ".webm", ".avi", ".wma", ".wmv", ".asf", ".flv")
     + (".3gp", ".amr", ".ac3", ".ts", ".mts", ".mpg", ".mpeg")
 )
+# The tags that libsndfile knows.
+TAGS = ("title", "copyright", "software", "artist", "comment", "date", "album", "license", "tracknumber", "genre")
 MEDIA = "MEDIA"  # AudioInfo.format of a file read through PyAV
 
 _BYTES = {"PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}

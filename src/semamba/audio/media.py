@@ -1,11 +1,10 @@
-"""Video and AAC through PyAV: the audio track is read in blocks; on writing, the other tracks are copied unchanged.
+"""Video and AAC through PyAV: the first audio track is read in blocks; on writing, the others are copied unchanged.
 
 The only file that imports `av`.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain, pairwise
@@ -45,7 +44,10 @@ _CONTAINERS = {
     ".mpg": ("mpeg", "mp2"),
     ".mpeg": ("mpeg", "mp2"),
 }
+# About the file that was read, not about what it holds.
+_OWN_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "timecode"}
 _SOUND_ONLY = {"adts", "ipod", "ac3"}
+_ONE_SOUND = {"adts", "ac3", "flv"}  # room for one audio track
 _ENCODERS = {"opus": "libopus", "vorbis": "libvorbis", "mp3": "libmp3lame"}  # codec -> the encoder that is any good
 _BIT_RATE = 96_000  # bits a second for each channel when the source does not say
 
@@ -58,7 +60,7 @@ class MediaReader:
         self.path = path
         self.warnings: list[str] = []
         try:
-            self._container = av.open(str(path))
+            self._container = av.open(str(path), metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
             raise SemambaError(f"{path}: not a readable audio or video file ({_reason(error)})") from None
         if not self._container.streams.audio:
@@ -76,6 +78,7 @@ class MediaReader:
             format=MEDIA,
             subtype=context.codec.canonical_name,
             suffix=path.suffix.lower(),
+            tags={key.lower(): text for key, text in self._container.metadata.items() if key.lower() not in _OWN_TAGS},
             start=float((self._stream.start_time or 0) * self._stream.time_base),
         )
 
@@ -130,14 +133,18 @@ class MediaReader:
 
 
 class MediaEncoder:
-    """Encodes audio into a container of FFmpeg; pictures and subtitles of `source` travel along, packet by packet."""
+    """Encodes audio into a container of FFmpeg in place of the first audio track of `source`.
+
+    Its pictures, subtitles and further audio tracks travel along, packet by packet.
+    """
 
     _source: Any = None
+    _audio: Any = None
 
     def __init__(self, temporary: Path, info: AudioInfo, name: Path, source: Path | None) -> None:
         av = _import_av(name)
         self._name, self._info = name, info
-        self._tracks: list[Any] = []
+        self.warnings: list[str] = []
         self._packets: Iterator[tuple[Any, Any]] = iter(())
         self._next: tuple[Any, Any] | None = None
         try:
@@ -146,8 +153,10 @@ class MediaEncoder:
             raise SemambaError(f"{name}: files ending in '{name.suffix}' can only be read; use -o NAME.wav") from None
         try:
             self._output = av.open(str(temporary), "w", format=container)
-            copied = self._add_copies(source) if source is not None and container not in _SOUND_ONLY else {}
-            self._audio = self._add_audio(info, container, fallback)
+            self._output.metadata.update(info.tags)
+            if source is not None:
+                self._source = av.open(str(source), metadata_errors="replace")
+            copied = self._add_tracks(info, container, fallback)
             # Beside a picture the sound keeps its time; alone it begins at once. Transport streams go on from any time,
             # other files begin near zero.
             self._zero = Fraction(0)
@@ -155,7 +164,7 @@ class MediaEncoder:
                 self._zero = Fraction(self._source.start_time or 0, av.time_base)
             self._position = round((info.start - self._zero) * info.sample_rate) if copied else 0
             if copied:
-                packets = self._source.demux(list(self._tracks))
+                packets = self._source.demux([self._source.streams[index] for index in copied])
                 self._packets = ((self._moved(packet), copied[packet.stream.index]) for packet in packets)
                 self._next = next(self._packets, None)
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -191,10 +200,18 @@ class MediaEncoder:
         import av
 
         try:
-            for piece in self._convert.resample(frame):
-                self._output.mux(self._audio.encode(piece))
+            packets = [packet for piece in self._convert.resample(frame) for packet in self._audio.encode(piece)]
             if frame is None:
-                self._output.mux(self._audio.encode(None))
+                packets += self._audio.encode(None)
+        except av.FFmpegError as error:
+            raise SemambaError(f"{self._name}: cannot write: {_reason(error)}") from None
+        self._mux(packets)
+
+    def _mux(self, packets: Any) -> None:
+        import av
+
+        try:
+            self._output.mux(packets)
         except av.FFmpegError as error:
             raise SemambaError(f"{self._name}: cannot write: {_reason(error)}") from None
 
@@ -206,7 +223,7 @@ class MediaEncoder:
                 if float(packet.dts * packet.time_base) > seconds:
                     return
                 packet.stream = stream
-                self._output.mux(packet)
+                self._mux(packet)
             self._next = next(self._packets, None)
 
     def _moved(self, packet: Any) -> Any:
@@ -215,19 +232,38 @@ class MediaEncoder:
         packet.dts = None if packet.dts is None else packet.dts - ticks
         return packet
 
-    def _add_copies(self, source: Path) -> dict[int, Any]:
+    def _add_tracks(self, info: AudioInfo, container: str, fallback: str) -> dict[int, Any]:
+        """Tracks in the order of the source, so that the enhanced one stays the first of sound; returns the copies."""
+        kinds = {"audio"} if container in _SOUND_ONLY else {"audio", "video", "subtitle"}
+        streams = [stream for stream in self._source.streams if stream.type in kinds] if self._source else []
+        copied: dict[int, Any] = {}
+        left_out = []
+        for stream in streams:
+            if stream.type == "audio" and self._audio is None:
+                track = self._audio = self._add_audio(info, container, fallback)
+            elif track := self._copy_of(stream, container):
+                copied[stream.index] = track
+            else:
+                left_out.append(f"{stream.type} ({getattr(stream.codec_context, 'name', 'unknown')})")
+                continue
+            track.metadata.update({key: text for key, text in stream.metadata.items() if key in ("language", "title")})
+        if self._audio is None:
+            self._audio = self._add_audio(info, container, fallback)
+        if left_out:
+            self.warnings.append(f"{self._name}: this kind of file cannot hold, so left out: {', '.join(left_out)}")
+        return copied
+
+    def _copy_of(self, stream: Any, container: str) -> Any:
+        """A track for the packets of this stream; None where the container has no place for it."""
         import av
 
-        self._source = av.open(str(source))
-        copied = {}
-        for stream in self._source.streams:
-            picture = stream.type == "video" and not stream.disposition & av.stream.Disposition.attached_pic
-            if picture or stream.type == "subtitle":
-                # A container that cannot hold this kind of track goes without it.
-                with contextlib.suppress(av.FFmpegError, ValueError):
-                    copied[stream.index] = self._output.add_stream_from_template(stream)
-        self._tracks = [stream for stream in self._source.streams if stream.index in copied]
-        return copied
+        cover = stream.type == "video" and stream.disposition & av.stream.Disposition.attached_pic
+        if cover or (stream.type == "audio" and container in _ONE_SOUND):
+            return None
+        try:
+            return self._output.add_stream_from_template(stream)
+        except (av.FFmpegError, ValueError):
+            return None
 
     def _add_audio(self, info: AudioInfo, container: str, fallback: str) -> Any:
         import av

@@ -11,14 +11,13 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from semamba.audio.formats import MEDIA_SUFFIXES, AudioInfo, file_error
+from semamba.audio.formats import MEDIA_SUFFIXES, TAGS, AudioInfo, file_error
 from semamba.audio.resample import resample
 from semamba.errors import SemambaError
 
 Samples = npt.NDArray[np.float32]
 
 BLOCK = 65536  # frames
-TAGS = ("title", "copyright", "software", "artist", "comment", "date", "album", "license", "tracknumber", "genre")
 _ESTIMATED = {"MP3", "OGG"}  # containers whose length in the header is a guess when the end of the file is missing
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from semamba.audio.formats import MEDIA, AudioInfo, file_error, output_format
+from semamba.audio.formats import MEDIA, TAGS, AudioInfo, file_error, output_format
 from semamba.errors import SemambaError
 
 Samples = npt.NDArray[np.float32]
@@ -41,6 +41,7 @@ class Writer:
 
     def __init__(self, path: Path, info: AudioInfo, media_source: Path | None = None) -> None:
         self.path, self.info = path, info
+        self.warnings: list[str] = []  # about what the file cannot hold
         self._frames = 0
         self._media_source = media_source
         self._temporary = path.parent / f"{_mark(path)}{secrets.token_hex(6)}.part"
@@ -99,7 +100,9 @@ class Writer:
         if self.info.format == MEDIA:
             from semamba.audio.media import MediaEncoder
 
-            return MediaEncoder(self._temporary, self.info, self.path, self._media_source)
+            encoder = MediaEncoder(self._temporary, self.info, self.path, self._media_source)
+            self.warnings += encoder.warnings
+            return encoder
         return SoundEncoder(self._temporary, self.info, self.path)
 
     def _discard(self) -> None:
@@ -139,10 +142,10 @@ class SoundEncoder:
             raise SemambaError(
                 f"{name}: cannot write {kind} ({reason}); choose another suffix with -o, for example .wav"
             ) from None
-        for tag, text in info.tags.items():
+        for tag in filter(info.tags.get, TAGS):
             # Not every container holds every tag.
             with contextlib.suppress(soundfile.LibsndfileError, AttributeError):
-                setattr(self._file, tag, text)
+                setattr(self._file, tag, info.tags[tag])
 
     def write(self, block: Samples) -> None:
         import soundfile

@@ -72,7 +72,7 @@ def enhance_file(
                 raise SemambaError(f"{source}: holds no audio that can be read; is it cut off?")
             if taken:
                 writer.write(engine.finish())
-        warnings = (*reader.warnings, *(f"{source}: {line}" for line in complaints(engine)))
+        warnings = (*reader.warnings, *writer.warnings, *(f"{source}: {line}" for line in complaints(engine)))
     progress(taken, taken)
     return Result(source, target, taken, info.sample_rate, info.channels, time.monotonic() - started, warnings)
 
