@@ -14,7 +14,7 @@ from semamba import audio
 from semamba.cli import app
 from semamba.errors import SemambaError
 from semamba.inference import corpus
-from semamba.inference.corpus import DONE, FAILED, KEPT, Work, choose_shard, rows_of, run_processes
+from semamba.inference.corpus import DONE, FAILED, KEPT, Work, choose_shard, rows_of, run_processes, write_failures
 from semamba.inference.plan import Job, plan
 
 RATE = 16000
@@ -85,6 +85,16 @@ def test_a_list_of_files(folder: Path, tmp_path: Path) -> None:
     listed.write_text("name\nx\n")
     with pytest.raises(SemambaError, match="needs a column 'path'"):
         plan([str(listed)], str(tmp_path))
+
+
+def test_names_that_are_not_utf8_in_lists(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.wav")
+    (tmp_path / "list.csv").write_bytes(b"path\ncaf\xe9.wav\n")
+    jobs = plan([str(tmp_path / "list.csv")], str(tmp_path / "out"))
+    assert [job.source for job in jobs] == [tmp_path / name]
+    rows = [{"source": str(job.source), "target": str(job.target), "status": FAILED, "message": "no"} for job in jobs]
+    assert write_failures(tmp_path / "failed.csv", rows) == 1
+    assert b"/caf\xe9.wav,no" in (tmp_path / "failed.csv").read_bytes()
 
 
 def test_the_command(folder: Path, tmp_path: Path) -> None:

@@ -153,3 +153,33 @@ def test_a_video_keeps_its_picture(tiny: Enhancer, tmp_path: Path) -> None:
         assert [stream.type for stream in container.streams] == ["video", "audio"]
     with audio.open_reader(result.target) as reader:
         assert sum(block.shape[1] for block in reader.blocks()) == pytest.approx(result.frames, abs=2048)
+
+
+@pytest.fixture
+def latin(tmp_path: Path) -> Path:
+    """A folder and a file name inside it that are not UTF-8."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    try:
+        folder.mkdir()
+        (folder / os.fsdecode(b"caf\xe9.wav")).touch()
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes only UTF-8")
+    return folder / os.fsdecode(b"caf\xe9.wav")
+
+
+def test_names_that_are_not_utf8(tiny: Enhancer, latin: Path) -> None:
+    latin.write_bytes(write(latin.parents[1] / "a.wav").read_bytes())
+    result = enhance_file(tiny, latin)
+    assert os.fsencode(result.target.name) == b"caf\xe9.enhanced.wav"
+    assert audio.probe(result.target).frames == 16_000
+    assert audio.remove_leftovers([latin]) == 0
+
+
+def test_videos_whose_names_are_not_utf8(tiny: Enhancer, latin: Path) -> None:
+    pytest.importorskip("av")
+    source = latin.with_suffix(".m4a")
+    info = audio.AudioInfo(16_000, 1, None, audio.MEDIA, "aac", suffix=".m4a")
+    with audio.open_writer(source, info) as writer:
+        writer.write(np.zeros((1, 16_000), np.float32))
+    result = enhance_file(tiny, source)
+    assert result.target.exists() and result.frames >= 16_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -92,6 +93,11 @@ def output_format(source: AudioInfo, target: str | Path) -> AudioInfo:
     if container in ("WAV", "WAVEX") and size > _RIFF_LIMIT:
         container, endian = "RF64", "FILE"
     return replace(source, format=container, subtype=subtype, endian=endian, suffix=suffix)
+
+
+def native(path: Path) -> str | bytes:
+    """For soundfile: as text it refuses names that are not UTF-8."""
+    return os.fsencode(path) if os.name == "posix" else str(path)
 
 
 def file_error(path: str | Path, error: OSError, doing: str) -> SemambaError:

@@ -11,7 +11,7 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from semamba.audio.formats import MEDIA_SUFFIXES, TAGS, AudioInfo, file_error
+from semamba.audio.formats import MEDIA_SUFFIXES, TAGS, AudioInfo, file_error, native
 from semamba.audio.resample import resample
 from semamba.errors import SemambaError
 
@@ -79,7 +79,7 @@ class SoundReader:
         self.warnings: list[str] = []
         _refuse_hopeless(path)
         try:
-            self._file = soundfile.SoundFile(path)
+            self._file = soundfile.SoundFile(native(path))
         except (soundfile.LibsndfileError, TypeError) as error:
             reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
             raise SemambaError(

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from semamba.audio.formats import MEDIA, TAGS, AudioInfo, file_error, output_format
+from semamba.audio.formats import MEDIA, TAGS, AudioInfo, file_error, native, output_format
 from semamba.errors import SemambaError
 
 Samples = npt.NDArray[np.float32]
@@ -116,7 +116,7 @@ class Writer:
         if self.info.format == MEDIA or not self._frames:
             return
         try:
-            complete = soundfile.info(self._temporary).frames >= self._frames
+            complete = soundfile.info(native(self._temporary)).frames >= self._frames
         except soundfile.LibsndfileError:
             complete = False
         if not complete:
@@ -135,7 +135,7 @@ class SoundEncoder:
         self._step = 65536
         options: dict[str, Any] = {"format": info.format, "subtype": info.subtype, "endian": info.endian}
         try:
-            self._file = soundfile.SoundFile(temporary, "w", info.sample_rate, info.channels, **options)
+            self._file = soundfile.SoundFile(native(temporary), "w", info.sample_rate, info.channels, **options)
         except (soundfile.LibsndfileError, ValueError, TypeError) as error:
             reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
             kind = f"{info.channels} channels at {info.sample_rate} Hz as {info.format}/{info.subtype}"
@@ -206,7 +206,7 @@ def remove_leftovers(targets: Iterable[Path]) -> int:
 
 def _mark(target: Path) -> str:
     """How temporary names of this target begin, so that a killed writer's file can be told from those of others."""
-    return f".semamba-{zlib.crc32(target.name.encode()):08x}-"
+    return f".semamba-{zlib.crc32(os.fsencode(target.name)):08x}-"
 
 
 def write(path: str | Path, wave: Samples, sample_rate: int, subtype: str | None = None) -> None:

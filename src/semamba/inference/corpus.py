@@ -140,7 +140,7 @@ def write_failures(path: Path, rows: Iterable[Row]) -> int:
     failed = sorted((row for row in rows if row["status"] == FAILED), key=lambda row: row["source"])
 
     def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(failed)

@@ -65,12 +65,12 @@ def plan(inputs: Sequence[str], output: str | None = None, recursive: bool = Fal
 def _listed(manifest: Path) -> list[tuple[Path, Path]]:
     """The files of a CSV with a column `path`, relative to its folder; results keep these relative paths."""
     try:
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
+        with manifest.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             rows = csv.DictReader(file)
             if "path" not in (rows.fieldnames or []):
                 raise SemambaError(f"{manifest}: a list of files needs a column 'path' in its first line")
             names = [Path(row["path"]) for row in rows if (row["path"] or "").strip()]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise SemambaError(f"{manifest}: cannot be read as a CSV list of files ({error})") from None
     return [(manifest.parent / name, _inside(name)) for name in names]
 
