@@ -71,6 +71,9 @@ class MediaReader:
         duration = self._stream.duration and self._stream.duration * self._stream.time_base
         if duration is None and self._container.duration:
             duration = Fraction(self._container.duration, av.time_base)
+        begin = Fraction(self._container.start_time or 0, av.time_base)
+        if self._stream.start_time is not None:
+            begin = self._stream.start_time * self._stream.time_base
         self.info = AudioInfo(
             sample_rate=context.sample_rate,
             channels=context.layout.nb_channels,
@@ -79,7 +82,7 @@ class MediaReader:
             subtype=context.codec.canonical_name,
             suffix=path.suffix.lower(),
             tags={key.lower(): text for key, text in self._container.metadata.items() if key.lower() not in _OWN_TAGS},
-            start=float((self._stream.start_time or 0) * self._stream.time_base),
+            start=float(begin),
         )
 
     def blocks(self, frames: int = 65536) -> Iterator[Samples]:
