@@ -64,6 +64,17 @@ def test_a_process_that_dies_costs_one_file(monkeypatch: pytest.MonkeyPatch) -> 
     assert found == {"u0": DONE, "u1": FAILED, "u2": DONE}
 
 
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [(["--model", "causal-smal"], "did you mean 'causal-small'?"), (["--device", "quantum"], "cannot be used here")],
+)
+def test_a_wrong_model_or_device_is_said_once(folder: Path, tmp_path: Path, extra: list[str], message: str) -> None:
+    arguments = ["enhance", str(folder), "-r", "-o", str(tmp_path / "out"), "--engine", "processes"]
+    result = CliRunner().invoke(app, [*arguments, *extra])
+    assert result.exit_code == 1 and message in result.stderr and result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_shards_are_all_files_once() -> None:
     jobs = [Job(Path(str(i)), Path(f"t{i}")) for i in range(10)]
     parts = [choose_shard(jobs, f"{i}/3") for i in (1, 2, 3)]

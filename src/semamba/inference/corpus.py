@@ -96,9 +96,16 @@ def choose_shard(jobs: Sequence[Job], text: str) -> list[Job]:
     return list(jobs[int(match[1]) - 1 :: int(match[2])])
 
 
-def run_processes(rows: Iterable[Row], work: Work, processes: int) -> Iterator[Row]:
-    """Rows as they come back from a pool of processes. A process that dies costs the batch that it worked on: its files
-    are reported as failed, a new pool does the rest."""
+def run_processes(rows: Sequence[Row], work: Work, processes: int) -> Iterator[Row]:
+    """Rows as they come back from a pool of processes. A process that dies costs the file that it worked on.
+
+    Raises SemambaError when the model or the device is not there.
+    """
+    from semamba.inference.enhance import load
+
+    if not rows:
+        return
+    load(work.model, work.device)  # once here: an error in a pool's initializer looks like a process that died
     batches = _batched(rows, BATCH)
     pool = _pool(work, processes)
     waiting: dict[Future[list[Row]], list[Row]] = {}
