@@ -75,6 +75,13 @@ def test_a_wrong_model_or_device_is_said_once(folder: Path, tmp_path: Path, extr
     assert not (tmp_path / "out").exists()
 
 
+def test_an_input_is_no_output_of_an_earlier_run(folder: Path) -> None:
+    inside = folder / "speaker0"
+    result = CliRunner().invoke(app, ["enhance", str(inside), "-o", str(inside), "--engine", "processes"])
+    assert result.exit_code == 1 and "0 enhanced, 0 were there, 2 failed" in result.stderr
+    assert result.stderr.count("the output would replace the input") == 2
+
+
 def test_shards_are_all_files_once() -> None:
     jobs = [Job(Path(str(i)), Path(f"t{i}")) for i in range(10)]
     parts = [choose_shard(jobs, f"{i}/3") for i in (1, 2, 3)]

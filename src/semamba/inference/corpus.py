@@ -55,17 +55,16 @@ class Worker:
         self._work, self._enhancer = work, load(work.model, work.device)
 
     def __call__(self, row: Row) -> Row:
-        from semamba.inference.files import enhance_file
+        from semamba.inference.files import enhance_file, refuse_replacing_input
 
-        target = Path(row["target"])
+        source, target = Path(row["source"]), Path(row["target"])
         outcome = {"source": row["source"], "target": row["target"], "message": "", "seconds": 0.0, "elapsed": 0.0}
-        if target.exists() and not self._work.overwrite:
-            return outcome | {"status": KEPT}
         try:
+            refuse_replacing_input(source, target, self._work.overwrite)
+            if target.exists() and not self._work.overwrite:
+                return outcome | {"status": KEPT}
             target.parent.mkdir(parents=True, exist_ok=True)
-            result = enhance_file(
-                self._enhancer, row["source"], target, self._work.options, overwrite=self._work.overwrite
-            )
+            result = enhance_file(self._enhancer, source, target, self._work.options, overwrite=self._work.overwrite)
         except SemambaError as error:
             return outcome | {"status": FAILED, "message": str(error)}
         except Exception as error:  # one file that asks too much of this machine must not end the run

@@ -84,10 +84,14 @@ def default_target(source: Path) -> Path:
 
 def refuse_overwriting(source: Path, target: Path, overwrite: bool) -> None:
     """Raise SemambaError when `target` exists (be it the source itself) and nobody said that it may be replaced."""
-    if overwrite or not target.exists():
-        return
-    if source.exists() and target.samefile(source):
+    refuse_replacing_input(source, target, overwrite)
+    if not overwrite and target.exists():
+        raise SemambaError(f"{target}: exists already; allow its replacement by --overwrite")
+
+
+def refuse_replacing_input(source: Path, target: Path, overwrite: bool) -> None:
+    """Raise SemambaError when `target` is the source itself and nobody said that it may be replaced."""
+    if not overwrite and target.exists() and source.exists() and target.samefile(source):
         raise SemambaError(
             f"{source}: the output would replace the input; choose another -o or allow it by --overwrite"
         )
-    raise SemambaError(f"{target}: exists already; allow its replacement by --overwrite")
