@@ -85,7 +85,9 @@ def enhance(
         from semamba.inference.corpus import Work
 
         work = Work(model, options, device, overwrite)
-        if not enhance_corpus.run(planned, work, engine, jobs, address, failures, quiet, console):
+        with _termination():
+            complete = enhance_corpus.run(planned, work, engine, jobs, address, failures, quiet, console)
+        if not complete:
             raise typer.Exit(1)
         return
     runnable = sum(not job.error for job in planned)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,12 @@ def run(
     ready, results = corpus.rows_of(planned)
     started, seconds, counts = time.monotonic(), 0.0, Counter(row["status"] for row in results)
     try:
-        with _Progress(console, len(planned), quiet) as advance:
-            for row in _start(ready, work, engine, jobs, address):
+        # Closed at once, not when the garbage is collected: an exception here must stop the workers too.
+        with (
+            _Progress(console, len(planned), quiet) as advance,
+            closing(_start(ready, work, engine, jobs, address)) as rows,
+        ):
+            for row in rows:
                 counts[row["status"]] += 1
                 seconds += row["seconds"]
                 if row["status"] == corpus.FAILED:
@@ -62,7 +67,7 @@ def run(
     return not failed
 
 
-def _start(ready: list[Row], work: Work, engine: str, jobs: int, address: str | None) -> Iterator[Row]:
+def _start(ready: list[Row], work: Work, engine: str, jobs: int, address: str | None) -> Generator[Row]:
     if engine == "ray":
         from semamba.inference.cluster import run_ray
 

@@ -7,7 +7,7 @@ lost. A repeated row finds the output of the first attempt and keeps it, so ever
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from semamba.errors import SemambaError
 from semamba.inference.corpus import BATCH, Row, Work, Worker
 
 
-def run_ray(rows: Sequence[Row], work: Work, address: str | None = None, workers: int = 0) -> Iterator[Row]:
+def run_ray(rows: Sequence[Row], work: Work, address: str | None = None, workers: int = 0) -> Generator[Row]:
     """Rows as they come back, in any order. `address` None joins the cluster of this shell or starts one here.
 
     `workers` actors at most, 0: one for each GPU of the cluster if it has any, else for each processor. Raises

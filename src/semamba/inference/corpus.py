@@ -12,11 +12,15 @@ import multiprocessing
 import os
 import re
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import connection
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,7 @@ from semamba.inference.plan import Job
 Row = dict[str, Any]
 DONE, KEPT, FAILED = "done", "kept", "failed"
 BATCH = 16  # files that a worker takes at a time
+GRACE = 3.0  # seconds that a worker has for the block under way when the run is stopped
 COLUMNS = ("source", "target", "message")
 
 
@@ -46,27 +51,39 @@ class Work:
 class Worker:
     """Loads its model once, then takes rows; a file that fails becomes a row that says why."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """`cancelled` makes the next call, or the one under way, raise CancelledError."""
         import torch
 
         from semamba.inference.enhance import load
 
         torch.set_num_threads(work.threads)
-        self._work, self._enhancer = work, load(work.model, work.device)
+        self._work, self._cancelled, self._enhancer = work, cancelled, load(work.model, work.device)
 
     def __call__(self, row: Row) -> Row:
-        from semamba.inference.files import enhance_file, refuse_replacing_input
+        from semamba.inference.files import CancelledError, enhance_file, refuse_replacing_input
 
         source, target = Path(row["source"]), Path(row["target"])
         outcome = {"source": row["source"], "target": row["target"], "message": "", "seconds": 0.0, "elapsed": 0.0}
+        if self._cancelled():
+            raise CancelledError
         try:
             refuse_replacing_input(source, target, self._work.overwrite)
             if target.exists() and not self._work.overwrite:
                 return outcome | {"status": KEPT}
             target.parent.mkdir(parents=True, exist_ok=True)
-            result = enhance_file(self._enhancer, source, target, self._work.options, overwrite=self._work.overwrite)
+            result = enhance_file(
+                self._enhancer,
+                source,
+                target,
+                self._work.options,
+                overwrite=self._work.overwrite,
+                cancelled=self._cancelled,
+            )
         except SemambaError as error:
             return outcome | {"status": FAILED, "message": str(error)}
+        except CancelledError:
+            raise
         except Exception as error:  # one file that asks too much of this machine must not end the run
             reason = f"{row['source']}: {type(error).__name__}: {' '.join(str(error).split())}"
             return outcome | {"status": FAILED, "message": reason}
@@ -95,7 +112,7 @@ def choose_shard(jobs: Sequence[Job], text: str) -> list[Job]:
     return list(jobs[int(match[1]) - 1 :: int(match[2])])
 
 
-def run_processes(rows: Sequence[Row], work: Work, processes: int) -> Iterator[Row]:
+def run_processes(rows: Sequence[Row], work: Work, processes: int) -> Generator[Row]:
     """Rows as they come back from a pool of processes. A process that dies costs the file that it worked on.
 
     Raises SemambaError when the model or the device is not there.
@@ -106,15 +123,17 @@ def run_processes(rows: Sequence[Row], work: Work, processes: int) -> Iterator[R
         return
     load(work.model, work.device)  # once here: an error in a pool's initializer looks like a process that died
     batches = _batched(rows, BATCH)
-    pool = _pool(work, processes)
+    line, stop = multiprocessing.Pipe(duplex=False)
+    pool = _pool(work, processes, line)
     waiting: dict[Future[list[Row]], list[Row]] = {}
+    lost: list[list[Row]] = []
     try:
         while True:
             for batch in islice(batches, 2 * processes - len(waiting)):
                 waiting[pool.submit(_work_on, batch)] = batch
             if not waiting:
                 return
-            lost: list[list[Row]] = []
+            lost = []
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 batch = waiting.pop(future)
                 try:
@@ -125,20 +144,22 @@ def run_processes(rows: Sequence[Row], work: Work, processes: int) -> Iterator[R
                 lost += waiting.values()
                 waiting.clear()
                 pool.shutdown(cancel_futures=True)
-                remove_leftovers(Path(row["target"]) for batch in lost for row in batch)
-                pool = _pool(work, processes)
+                _remove_leftovers(lost)
                 for batch in lost:  # one file at a time, so that the one that kills is found
                     for row in batch:
-                        alone = _pool(work, 1)
+                        pool = _pool(work, 1, line)
                         try:
-                            yield from alone.submit(_work_on, [row]).result()
+                            yield from pool.submit(_work_on, [row]).result()
                         except BrokenProcessPool:
                             reason = f"{row['source']}: its process died; is there enough memory?"
                             yield row | {"status": FAILED, "message": reason, "seconds": 0.0, "elapsed": 0.0}
-                        finally:
-                            alone.shutdown()
+                        pool.shutdown()
+                pool = _pool(work, processes, line)
     finally:
+        stop.close()
         pool.shutdown(cancel_futures=True)
+        line.close()
+        _remove_leftovers([*waiting.values(), *lost])
 
 
 def write_failures(path: Path, rows: Iterable[Row]) -> int:
@@ -167,19 +188,36 @@ def _batched(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
 _worker: Worker | None = None  # of this process, in a pool
 
 
-def _pool(work: Work, processes: int) -> ProcessPoolExecutor:
+def _pool(work: Work, processes: int, line: Connection) -> ProcessPoolExecutor:
     # Spawned: forking a process that runs torch's threads can deadlock.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker, initargs=(work,))
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker, initargs=(work, line))
 
 
-def _start_worker(work: Work) -> None:
+def _start_worker(work: Work, line: Connection) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
+    stop = threading.Event()
+    threading.Thread(target=_listen, args=(line, stop), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(work.threads)
-    _worker = Worker(work)
+    _worker = Worker(work, stop.is_set)
+
+
+def _listen(line: Connection, stop: threading.Event) -> None:
+    """Ends this process when its parent closes the line: to stop the run, or by dying of whatever.
+
+    Not a multiprocessing.Event: its lock stays taken when a worker dies at the wrong moment.
+    """
+    connection.wait([line])
+    stop.set()
+    time.sleep(GRACE)
+    os._exit(1)
 
 
 def _work_on(batch: list[Row]) -> list[Row]:
     assert _worker is not None
     return [_worker(row) for row in batch]
+
+
+def _remove_leftovers(batches: Iterable[list[Row]]) -> None:
+    remove_leftovers(Path(row["target"]) for batch in batches for row in batch)
