@@ -283,6 +283,21 @@ def test_live(page: Page, site: Running, where: str) -> None:
     assert not page.complaints()
 
 
+def test_space_while_a_live_session_opens(page: Page, site: Running) -> None:
+    page.open(site.url).click("at-server")
+    page.click("tab-live")
+    space = "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: ' ', bubbles: true, repeat: %s}));"
+    pressed, held = space % "false", space % "true"
+    page.run("document.activeElement.blur();" + pressed + pressed)
+    page.wait(lambda: page.state == "live" and site.shop.live.count)
+    time.sleep(1)  # a second session would be there by now
+    assert site.shop.live.count == 1
+    page.run(held)
+    assert page.state == "live"
+    page.run(pressed)
+    page.wait(lambda: page.state != "live" and site.shop.live.count == 0)
+
+
 def test_recording(page: Page, site: Running) -> None:
     page.open(site.url).click("record")
     page.wait(lambda: page.state == "recording" and "0:01" in page.text("recording-time"))

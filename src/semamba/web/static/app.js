@@ -40,7 +40,7 @@ function onKey(event) {
 
   function act(action) {
     event.preventDefault();
-    action();
+    if (event.key !== " " || !event.repeat) action(); // held, Space would start and stop many times a second
   }
 }
 

@@ -15,6 +15,7 @@ let what = "silent";
 let leave = () => {};
 
 async function start() {
+  if (session || $("live-toggle").disabled) return; // one is opening: keys get past a button that is disabled
   clearComplaint();
   const model = chosenModel();
   if (!model?.live) return complain(`${model?.name ?? "This model"} needs the whole recording; choose another one for live use.`);
