@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,17 @@ def test_a_process_that_dies_costs_one_file(monkeypatch: pytest.MonkeyPatch) -> 
     rows = [{"source": f"u{i}", "target": f"t{i}"} for i in range(3)]
     found = {row["source"]: row["status"] for row in run_processes(rows, Work(), 1)}
     assert found == {"u0": DONE, "u1": FAILED, "u2": DONE}
+
+
+def test_a_process_that_dies_while_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "_work_on", _die)
+    monkeypatch.setattr(corpus, "BATCH", 1)
+    rows = [{"source": f"u{i}", "target": f"t{i}"} for i in range(4)]
+    found = {}
+    for row in run_processes(rows, Work(), 1):
+        found[row["source"]] = row["status"]
+        time.sleep(1)
+    assert found == {"u0": DONE, "u1": FAILED, "u2": DONE, "u3": DONE}
 
 
 @pytest.mark.parametrize(

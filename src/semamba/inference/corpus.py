@@ -129,11 +129,15 @@ def run_processes(rows: Sequence[Row], work: Work, processes: int) -> Generator[
     lost: list[list[Row]] = []
     try:
         while True:
-            for batch in islice(batches, 2 * processes - len(waiting)):
-                waiting[pool.submit(_work_on, batch)] = batch
-            if not waiting:
-                return
             lost = []
+            for batch in islice(batches, 2 * processes - len(waiting)):
+                try:
+                    waiting[pool.submit(_work_on, batch)] = batch
+                except BrokenProcessPool:  # since the last look
+                    lost.append(batch)
+                    break
+            if not waiting and not lost:
+                return
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 batch = waiting.pop(future)
                 try:
@@ -151,6 +155,7 @@ def run_processes(rows: Sequence[Row], work: Work, processes: int) -> Generator[
                         try:
                             yield from pool.submit(_work_on, [row]).result()
                         except BrokenProcessPool:
+                            _remove_leftovers([[row]])
                             reason = f"{row['source']}: its process died; is there enough memory?"
                             yield row | {"status": FAILED, "message": reason, "seconds": 0.0, "elapsed": 0.0}
                         pool.shutdown()
