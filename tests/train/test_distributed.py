@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 # no dropout, since its draws differ between ranks, and no timing: labels are waited for
 SAME = ["train.batch_size=4", "discriminator.dropout=0", "discriminator.wait=true"]
+# nor stretches of digital silence: the phase of a bin at zero magnifies the rounding of another order of sums
+SAME += ["mix.late_start=0", "mix.noise_only=0", "mix.gaps=0"]
 
 
 def settings(*values: str) -> list[str]:
@@ -75,8 +77,7 @@ def test_two_processes_of_torchrun_train_as_one(corpus: Path, tmp_path: Path) ->
     for first, second in zip(one, two, strict=True):
         assert first.keys() == second.keys()
         for name in first.keys() - {"seconds", "kind"}:
-            close = 1e-3 if name == "gradient" else 1e-4  # bins near zero magnify the rounding of another order of sums
-            assert first[name] == pytest.approx(second[name], rel=close, abs=1e-5), (first["step"], name)
+            assert first[name] == pytest.approx(second[name], rel=1e-4, abs=1e-5), (first["step"], name)
     states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("one", "two")]
     for kept in ("model", "ema"):
         for name, value in states[0][kept].items():
