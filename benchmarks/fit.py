@@ -52,7 +52,7 @@ def main() -> None:
 def compare(names: list[str], manifest: Manifest, count: int) -> None:
     """Print one line for each combination and system."""
     mixers = {split: Mixer(SpeechBank.load(manifest, split), PLAIN) for split in SPLITS}
-    models = {name: checkpoint.load(name).eval() for name in names}
+    models = {name: checkpoint.load(name) for name in names}
     print("| voices | noises | system | PESQ-WB | STOI | SI-SDR [dB] |\n|---|---|---|---:|---:|---:|")
     with new_pool(2) as pool:
         for voices in SPLITS:

@@ -82,18 +82,6 @@ def test_validation_pairs_are_fixed(corpus: Path) -> None:
         validation_pairs(manifest, "absent")
 
 
-def test_of_long_recordings_the_first_minute_and_a_half_is_taken(tmp_path: Path) -> None:
-    rows = ["path,split,kind"]
-    for name, kind in (("s", "speech"), ("n", "noise"), ("clean/p", "paired_clean"), ("noisy/p", "paired_noisy")):
-        path = tmp_path / f"{name}.wav"
-        path.parent.mkdir(exist_ok=True)
-        soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(92 * 16000), 16000)
-        rows.append(f"{name}.wav,valid,{kind}")
-    (tmp_path / "manifest.csv").write_text("\n".join(rows))
-    pairs = validation_pairs(Manifest.read(tmp_path / "manifest.csv"), mixtures=1)
-    assert [(len(pair.clean), len(pair.noisy)) for pair in pairs] == [(90 * 16000, 90 * 16000)] * 2
-
-
 def test_bad_validation_pairs_are_named_and_left_out(tmp_path: Path) -> None:
     path = write_pairs(tmp_path, count=4)
     (tmp_path / "noisy/0.wav").write_bytes(b"?")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from semamba.data.manifest import Manifest
@@ -42,3 +44,15 @@ def test_rows_of_a_test_split_do_not_choose_the_weights(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("path,split,kind\nmine/clean/a.wav,test,paired_clean\n")
     with pytest.raises(SemambaError, match=r"valid\.split 'mine' holds mine/clean/a\.wav of split 'test'"):
         sources.open_validation(recipe(valid={"split": "mine"}), Manifest.read(tmp_path / "manifest.csv"))
+
+
+def test_of_long_recordings_the_first_minute_and_a_half_is_taken(tmp_path: Path) -> None:
+    rows = ["path,split,kind"]
+    for name, kind in (("s", "speech"), ("n", "noise"), ("clean/p", "paired_clean"), ("noisy/p", "paired_noisy")):
+        path = tmp_path / f"{name}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(92 * 16000), 16000)
+        rows.append(f"{name}.wav,valid,{kind}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    pairs = sources.open_validation(recipe(valid={"mixtures": 1}), Manifest.read(tmp_path / "manifest.csv"))
+    assert [(len(pair.clean), len(pair.noisy)) for pair in pairs] == [(90 * 16000, 90 * 16000)] * 2

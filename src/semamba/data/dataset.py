@@ -27,7 +27,6 @@ from semamba.errors import SemambaError
 __all__ = ["Batch", "MixDataset", "Pair", "PairDataset", "SpeechBank", "batches", "validation_pairs"]
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # (noisy, clean), each float32 (B, n)
-LONGEST = 90 * 16000  # samples of a validation pair
 
 
 @dataclass(frozen=True)
@@ -160,10 +159,13 @@ def read_pair(name: str, clean: Path, noisy: Path, sample_rate: int = 16000) -> 
     return Pair(name, x[:size], y[:size])
 
 
-def validation_pairs(manifest: Manifest, split: str = "valid", mixtures: int = 24, seed: int = 0) -> list[Pair]:
+def validation_pairs(
+    manifest: Manifest, split: str = "valid", mixtures: int = 24, seed: int = 0, seconds: int | None = None
+) -> list[Pair]:
     """A fixed list: the recorded pairs of the split, then `mixtures` whole utterances of its speech, each
-    with a stretch of its noise at 0 to 15 dB. Equal arguments give equal pairs. Of long recordings only the first 90 s
-    are taken, as PESQ is not defined beyond. A pair that is not one is named in a warning and left out."""
+    with a stretch of its noise at 0 to 15 dB. Equal arguments give equal pairs. Of longer recordings only the first
+    `seconds` are taken. A pair that is not one is named in a warning and left out."""
+    longest = slice(None if seconds is None else seconds * 16000)
     pairs = []
     rows_of_pairs, alone = manifest.partners(split)
     for entry in alone:
@@ -171,7 +173,7 @@ def validation_pairs(manifest: Manifest, split: str = "valid", mixtures: int = 2
     for clean_row, noisy_row in rows_of_pairs:
         try:
             pair = read_pair(f"paired/{clean_row.path.stem}", clean_row.path, noisy_row.path)
-            pairs.append(Pair(pair.name, pair.noisy[:LONGEST], pair.clean[:LONGEST]))
+            pairs.append(Pair(pair.name, pair.noisy[longest], pair.clean[longest]))
         except SemambaError as error:
             warnings.warn(f"{error}; left out", stacklevel=2)
     rows = manifest.select(split)
@@ -183,7 +185,7 @@ def validation_pairs(manifest: Manifest, split: str = "valid", mixtures: int = 2
     rng = np.random.default_rng([seed, 7])
     order = rng.permutation(len(speech))[:mixtures]
     for count, index in enumerate(order):
-        clean = read_int16(speech[index].path, 16000)[:LONGEST].astype(np.float32) / 32768
+        clean = read_int16(speech[index].path, 16000)[longest].astype(np.float32) / 32768
         noise = read_int16(noises[count % len(noises)].path, 16000).astype(np.float32) / 32768
         noise = np.resize(np.roll(noise, -int(rng.integers(len(noise)))), len(clean))
         noisy = clean + noise * noise_gain(clean, noise, float(rng.uniform(0, 15)), 16000)

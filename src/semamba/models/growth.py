@@ -27,7 +27,7 @@ from torch import Tensor
 
 from semamba.errors import SemambaError
 from semamba.models.causal import CausalConfig, CausalModel
-from semamba.models.mamba import MambaConfig
+from semamba.models.mamba import MambaConfig, inverse_softplus
 
 
 class Weight(NamedTuple):
@@ -129,8 +129,7 @@ def _grown(fresh: Tensor, given: Tensor, rule: Weight, old: Mapping[str, int], n
 def _twice_as_often(name: str, weight: Tensor) -> Tensor:
     """A weight of a layer along time for frames that come twice as often; other weights as they are."""
     if re.fullmatch(r"blocks\.\d+\.time\.dt_proj\.bias", name):
-        delta = F.softplus(weight) / 2
-        return delta + torch.log(-torch.expm1(-delta))  # inverse of softplus
+        return inverse_softplus(F.softplus(weight) / 2)
     if re.fullmatch(r"blocks\.\d+\.time\.conv1d\.weight", name):
         oldest, older, before, newest = weight.unbind(-1)
         return torch.stack([oldest + older, before / 2, before / 2, newest], -1)

@@ -67,7 +67,7 @@ class Mamba(nn.Module):
         nn.init.uniform_(self.dt_proj.weight, -bound, bound)
         step = torch.exp(torch.rand(self.config.d_inner) * math.log(high / low) + math.log(low))
         with torch.no_grad():
-            self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))  # inverse of softplus
+            self.dt_proj.bias.copy_(inverse_softplus(step))
 
     def forward(self, x: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
         """Returns the output and the state after the last position read; the state carries no gradient.
@@ -125,3 +125,8 @@ def joined_pair(
     rows = x if axis == 1 else x.flatten(0, 1)[:, :, None]
     weights = first._weights(norm.weight), second._weights(other.weight), join.weight, join.bias
     return fused_pair(rows, *weights, norm.eps).reshape(x.shape)
+
+
+def inverse_softplus(y: Tensor) -> Tensor:
+    """x with softplus(x) = y, for y > 0."""
+    return y + torch.log(-torch.expm1(-y))

@@ -14,6 +14,7 @@ from semamba.data.device import DeviceMixer
 from semamba.data.manifest import Manifest
 from semamba.data.windows import Windows
 from semamba.errors import SemambaError
+from semamba.metrics.intrusive import PESQ_SECONDS
 from semamba.train.recipe import Recipe
 
 ENDLESS = 1 << 31  # more steps than any run takes
@@ -59,7 +60,7 @@ def open_validation(recipe: Recipe, manifest: Manifest) -> list[Pair]:
                 f"{manifest.origin}: valid.split '{cfg.split}' holds {entry.name} of split '{entry.split}', "
                 "and a test split must not choose the weights; give it a folder of its own"
             )
-    pairs = validation_pairs(manifest, cfg.split, cfg.mixtures, seed=0)
+    pairs = validation_pairs(manifest, cfg.split, cfg.mixtures, seed=0, seconds=PESQ_SECONDS)
     if not pairs:
         raise SemambaError(
             f"{manifest.origin}: split '{cfg.split}' has no recorded pairs; add some, or set valid.mixtures to mix its "
