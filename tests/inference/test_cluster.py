@@ -1,7 +1,8 @@
-"""A corpus on a local Ray cluster of two nodes, one of which is killed in the middle."""
+"""A corpus on Ray: a local cluster of two nodes, one of which is killed in the middle, and what Ray must not change."""
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from semamba import audio
+from semamba.errors import SemambaError
 from semamba.inference.corpus import DONE, FAILED, KEPT, Work
 from semamba.inference.plan import plan
 
@@ -25,11 +27,13 @@ def cluster() -> Iterator[Any]:
     node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
     made = tools.Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
     made.second = made.add_node(**node)
+    before = signal.getsignal(signal.SIGTERM)  # Ray takes it
     ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
     made.wait_for_nodes()
     yield made
     ray.shutdown()
     made.shutdown()
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_a_node_dies_and_the_run_completes(cluster: Any, tmp_path: Path) -> None:
@@ -70,3 +74,25 @@ def test_a_node_dies_and_the_run_completes(cluster: Any, tmp_path: Path) -> None
         assert audio.read(path)[0].shape == (1, int(SECONDS * RATE))
     again = list(run_ray(rows_of(plan([str(source)], str(out)))[0], Work()))
     assert {row["status"] for row in again} == {KEPT, FAILED}
+
+
+def test_a_wrong_model_is_refused_before_ray_starts(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    from semamba.inference.cluster import run_ray
+
+    rows = [{"source": str(tmp_path / "a.wav"), "target": str(tmp_path / "b.wav")}]
+    with pytest.raises(SemambaError, match="no-such-model"):
+        list(run_ray(rows, Work("no-such-model")))
+    assert not ray.is_initialized()
+
+
+def test_termination_stays_with_the_caller(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    from semamba.inference.cluster import run_ray
+
+    before, during = signal.getsignal(signal.SIGTERM), []
+    rows = [{"source": str(tmp_path / "missing.wav"), "target": str(tmp_path / "out.wav")}]
+    for row in run_ray(rows, Work()):
+        assert row["status"] == FAILED
+        during.append(signal.getsignal(signal.SIGTERM))
+    assert [*during, signal.getsignal(signal.SIGTERM)] == [before, before]
