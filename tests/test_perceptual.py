@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from semamba import perceptual
 
@@ -51,19 +52,66 @@ def test_items_do_not_mix() -> None:
     assert torch.allclose(together[1], perceptual.distance(noisy[1:], clean[1:])[0], atol=1e-5)
 
 
+def test_forgives_a_steady_tone_control_and_a_slow_gain() -> None:
+    """PESQ equalises the target and follows the gain: neither should cost what noise of the same energy costs."""
+    clean = speech_like(2.0)
+    tilted = functional.pad(clean, (1, 0))[:, :-1]
+    tilted = clean - 0.5 * tilted
+    t = torch.arange(clean.shape[1]) / 16_000
+    swelling = clean * (1 + 0.4 * torch.sin(2 * torch.pi * t))
+    for changed in (tilted, swelling):
+        error = (changed - clean).square().mean().sqrt()
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+        noisy = clean + error * noise
+        assert perceptual.distance(changed, clean) < 0.25 * perceptual.distance(noisy, clean)
+
+
+def test_transfer_function_is_forgiven_and_not_rewarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = speech_like()
+    noisy = clean + 0.01 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+
+    def slope() -> Tensor:
+        enhanced = noisy.clone().requires_grad_()
+        perceptual.distance(enhanced, clean).sum().backward()
+        assert enhanced.grad is not None
+        return enhanced.grad
+
+    with_transfer, seen = slope(), []
+    transfer = perceptual._transfer
+    monkeypatch.setattr(perceptual, "_transfer", lambda *powers: seen.append(transfer(*powers).detach()) or seen[-1])
+    assert torch.equal(slope(), with_transfer)
+    assert (seen[0] - 1).abs().max() > 0.1  # it does something here
+
+
+def test_bands_cover_the_spectrum_once() -> None:
+    tables = perceptual._tables(torch.device("cpu"))
+    share = tables.bands.sum(1)  # of each bin
+    assert torch.allclose(share[3:-1], torch.ones_like(share[3:-1]), atol=1e-5)  # from 94 Hz on
+    assert tables.bands.sum(0).min() > 1  # each band has more than a bin
+
+
 def test_follows_pesq_on_recorded_pairs(shared_dir) -> None:  # type: ignore[no-untyped-def]
+    """Noisy, enhanced, and between: the differences inside a file matter as much as those between files."""
     pytest.importorskip("pesq")
     import numpy as np
     import soundfile
 
+    import semamba
     from semamba.metrics.intrusive import pesq_wb
 
+    model = semamba.load("causal-small", device="cpu")
     raw, distances = [], []
     for path in sorted((shared_dir / "data/valid/paired/clean").glob("*.flac"))[:6]:
         clean, _ = soundfile.read(path, dtype="float32")
         noisy, _ = soundfile.read(path.parents[1] / "noisy" / path.name, dtype="float32")
-        for part in (0.0, 0.8):
-            mixed = part * clean + (1 - part) * noisy
-            raw.append((3.8224 - np.log(4 / (pesq_wb(clean, mixed) - 0.999) - 1)) / 1.3669)  # P.862.2's map, inverted
-            distances.append(perceptual.distance(torch.tensor(mixed)[None], torch.tensor(clean)[None]).item())
-    assert np.corrcoef(raw, distances)[0, 1] < -0.95
+        enhanced = np.asarray(model(noisy, 16_000), dtype=np.float32)
+        heard = [noisy, 0.2 * noisy + 0.8 * clean, enhanced, 0.3 * noisy + 0.7 * enhanced]
+        scores = [pesq_wb(clean, wave) for wave in heard]
+        raw.append([(3.8224 - np.log(4 / (score - 0.999) - 1)) / 1.3669 for score in scores])  # P.862.2's map, inverted
+        waves = torch.tensor(np.stack(heard))
+        distances.append(perceptual.distance(waves, torch.tensor(clean).expand_as(waves)).tolist())
+    all_raw, all_distances = np.array(raw), np.array(distances)
+    assert np.corrcoef(all_raw.ravel(), all_distances.ravel())[0, 1] < -0.98
+    within = [(values - values.mean(1, keepdims=True)).ravel() for values in (all_raw, all_distances)]
+    assert np.corrcoef(*within)[0, 1] < -0.98
+    assert np.abs(4.5 - all_distances - all_raw).mean() < 0.3
