@@ -4,7 +4,7 @@
 
 Each clean recording is compared with the noisy one, with what the models make of it, with mixtures of these and of the
 clean one, and with an enhanced one whose spectrum was tilted or whose gain swings. Printed: the correlation of the
-distance with the raw score of PESQ (before the map to MOS-LQO) over everything and inside files (their means taken out),
+distance with the raw score of PESQ (before the map to MOS-LQO) over all and inside files (their means taken out),
 and the error of 4.5 minus the distance as a guess of the raw score.
 """
 

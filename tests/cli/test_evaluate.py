@@ -89,17 +89,21 @@ def test_model_beside_noisy(folders: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_several_models_kept(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import semamba
 
-    gains = {"one": 0.5, "two": 0.25}
-    monkeypatch.setattr(semamba, "load", lambda name, device=None: lambda wave, rate: gains[name] * wave, raising=False)
+    gains = {"one-best": 0.5, "two-best": 0.25}  # folders of one name are told apart by what is before
+
+    def load(name: str, device: object = None) -> object:
+        return lambda wave, rate: gains[name.replace("/", "-")] * wave
+
+    monkeypatch.setattr(semamba, "load", load, raising=False)
     result = run(
-        "--clean", folders / "clean", "--noisy", folders / "noisy", "--model", "one", "--model", "two", "--limit", 1,
-        "--jobs", 1, "--json", tmp_path / "r.json", "--keep", tmp_path / "kept",
+        "--clean", folders / "clean", "--noisy", folders / "noisy", "--model", "one/best", "--model", "two/best",
+        "--limit", 1, "--jobs", 1, "--json", tmp_path / "r.json", "--keep", tmp_path / "kept",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "r.json").read_text())
-    assert list(record["systems"]) == ["one", "two"]
+    assert list(record["systems"]) == ["one-best", "two-best"]
     peaks = {name: float(np.abs(audio.read(Path(record["audio"]["0.wav"][name]))[0]).max()) for name in gains}
-    assert peaks["one"] == pytest.approx(2 * peaks["two"], rel=1e-3)
+    assert peaks["one-best"] == pytest.approx(2 * peaks["two-best"], rel=1e-3)
 
 
 def test_ratings_and_words_without_a_reference(folders: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from semamba.errors import SemambaError
 from semamba.metrics import report
 from semamba.metrics.evaluate import METRICS, Scored
 
@@ -70,3 +71,23 @@ def test_csv_has_a_line_for_every_file(tmp_path: Path) -> None:
     assert [row["file"] for row in rows] == ["a.wav", "b.wav", "c.wav", "d.wav"]
     assert rows[0]["noisy_pesq"] == "1.25" and rows[1]["noisy_pesq"] == "" and rows[1]["pesq"] == "3.0"
     assert rows[3]["left_out"] == "file: silent"
+
+
+@pytest.mark.parametrize(
+    ("models", "names"),
+    [
+        (["causal-small"], ["causal-small"]),
+        (["causal-small", "runs/a"], ["causal-small", "a"]),
+        (["runs/a/best", "runs/b/best", "runs/b/last"], ["a-best", "b-best", "last"]),
+        (["x/a/best", "y/a/best"], ["x-a-best", "y-a-best"]),
+        ([], []),
+    ],
+)
+def test_column_names_are_short_and_distinct(models: list[str], names: list[str]) -> None:
+    assert report.column_names(models) == names
+
+
+@pytest.mark.parametrize("models", [["a", "a"], ["runs/noisy"]])
+def test_column_names_refuse_what_cannot_be_told_apart(models: list[str]) -> None:
+    with pytest.raises(SemambaError, match=r"two have the same name|a model named noisy"):
+        report.column_names(models)

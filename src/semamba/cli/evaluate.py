@@ -93,6 +93,7 @@ def evaluate(
     job = _Job(jobs, Preparation(trim=trim, pcs=pcs), measures, device, keep)
 
     models = model or ([] if enhanced is not None else [_default_model()])
+    labels = report.column_names(models) if len(models) > 1 else ["enhanced"] * len(models)
     tested = noisy if enhanced is None else enhanced
     assert tested is not None
     files, unpaired = _files(clean, tested)
@@ -109,8 +110,7 @@ def evaluate(
     if enhanced is not None:
         columns["enhanced"] = job.score("enhanced", files)
         _note(audio, "enhanced", files)
-    for name in models:
-        label = Path(name).name if len(models) > 1 else "enhanced"
+    for name, label in zip(models, labels, strict=True):
         columns[label] = job.enhance(name, files, audio, label)
     for label in columns.keys() - {"clean", "noisy"}:
         columns[label] = [*columns[label], *(_absent(name, reason) for name, reason in unpaired.items())]

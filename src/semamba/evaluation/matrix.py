@@ -60,10 +60,7 @@ class Benchmark:
         measures = measures or Measures()
         measures.require_extras()
         blind = [CLEAN] if measures.dnsmos or measures.recogniser else []
-        labels = [*blind, NOISY, *(Path(name).name for name in systems)]
-        if len(set(labels)) != len(labels):
-            raise SemambaError(f"models {', '.join(systems)}: two have the same name")
-        self._models = dict(zip(labels[-len(systems) :] if systems else [], systems, strict=True))
+        self._models = dict(zip(report.column_names(systems), systems, strict=True))
         self._digests = {label: label for label in (*blind, NOISY)}
         self._digests |= {label: model_digest(checkpoint.locate(name)) for label, name in self._models.items()}
         folder.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,25 @@ _T_975 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.262
           2.0518, 2.0484, 2.0452, 2.0423)  # fmt: skip
 
 
+def column_names(models: Sequence[str]) -> list[str]:
+    """Short, distinct names of models for columns and folders: the end of each path, as long as is needed to tell it
+    from the others (`a/best` and `b/best` become `a-best` and `b-best`).
+
+    Raises SemambaError when a model is given twice or would be taken for the column of the recordings.
+    """
+    paths = [Path(model).parts for model in models]
+    names = []
+    for own in paths:
+        same = [sum(other[-n:] == own[-n:] for other in paths) for n in range(1, len(own) + 1)]
+        if 1 not in same:
+            raise SemambaError(f"models {', '.join(models)}: two have the same name")
+        names.append("-".join(own[-1 - same.index(1) :]))
+    if taken := {"clean", "noisy"} & set(names):
+        raise SemambaError(f"a model named {taken.pop()}: give its whole path, or rename its folder")
+    return names
+
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Mean over `count` files and half the width of its 95% interval; NaN where it takes more files."""
