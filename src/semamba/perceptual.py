@@ -13,7 +13,7 @@ shipped models make of them and mixtures of both it follows the raw score of PES
 (tests/test_perceptual.py). Use PESQ itself to report; see `semamba.metrics`.
 
 A large weight bends the spectrum: what is forgiven can be used, since PESQ hears less of the noise where all is turned
-down. A small one improves everything else as well (docs/ablations.md has figures).
+down. A small one improves nearly everything else as well (docs/ablations.md has figures).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def distance(enhanced: Tensor, clean: Tensor) -> Tensor:
     dead_zone = 0.25 * torch.minimum(*loudness)
     disturbance = ((loudness[0] - loudness[1]).abs() - dead_zone).clamp(min=0)
     added = ((made + 50) / (target + 50)).pow(1.2).clamp(max=12)
-    asymmetric = torch.where(added >= 3, disturbance * added, torch.zeros_like(added))
+    asymmetric = torch.where(added >= 3, disturbance * added, 0.0)
     total = width.sum()
     per_frame = ((disturbance * width).square().sum(-1) / total + 1e-12).sqrt() * total  # (B, T)
     per_frame_added = (asymmetric * width).sum(-1)
@@ -112,17 +112,21 @@ def _loudness(power: Tensor, threshold: Tensor, exponent: Tensor) -> Tensor:
     return LOUDNESS_SCALE * (threshold / 0.5).pow(exponent) * ((0.5 + 0.5 * ratio).pow(exponent) - 1)
 
 
+def _hertz(bark: Tensor) -> Tensor:
+    return 600 * torch.sinh(bark / 6)
+
+
 @cache
 def _tables(device: torch.device) -> _Tables:
     frequency = torch.arange(N_FFT // 2 + 1, dtype=torch.float64) * 16_000 / N_FFT
     half_bin = 8_000 / N_FFT
-    lowest, highest = (6 * math.asinh(hertz / 600) for hertz in (LOWEST, HIGHEST))
+    lowest, highest = (6 * math.asinh(outer / 600) for outer in (LOWEST, HIGHEST))
     edges = torch.linspace(lowest, highest, BANDS + 1, dtype=torch.float64)  # Bark
-    hertz = 600 * torch.sinh(edges / 6)
+    hertz = _hertz(edges)
     upper = torch.minimum(frequency[:, None] + half_bin, hertz[1:])
     lower = torch.maximum(frequency[:, None] - half_bin, hertz[:-1])
     centre = (edges[1:] + edges[:-1]) / 2
-    decibel = 2.5 * (600 * torch.sinh(centre / 6) / 1000) ** -1.27 - 5
+    decibel = 2.5 * (_hertz(centre) / 1000) ** -1.27 - 5
     raised = torch.where(centre < 4, 6 / (centre + 2), torch.ones_like(centre)).clamp(max=2) ** 0.15
     rise = (frequency / INPUT_CORNER) ** 4
     memory = MEMORY ** torch.arange(TAPS - 1, -1, -1, dtype=torch.float64)

@@ -76,6 +76,11 @@ def pesq_wb(clean: Signal, enhanced: Signal, sample_rate: int = SAMPLE_RATE) -> 
     return value
 
 
+def raw_pesq(mos: float) -> float:
+    """The score before the map to MOS-LQO (P.862.2), about -0.5 to 4.5, of a value of `pesq_wb`."""
+    return (3.8224 - math.log(4 / (mos - 0.999) - 1)) / 1.3669
+
+
 def stoi(clean: Signal, enhanced: Signal, sample_rate: int = SAMPLE_RATE, extended: bool = False) -> float:
     """Short-time objective intelligibility (Taal 2011), or ESTOI (Jensen & Taal 2016) when `extended`; 1 is best.
 
