@@ -1,6 +1,6 @@
 """Draws docs/images/before_after.png: the spectrograms of examples/noisy.wav and of what the default model makes of it.
 
-    python examples/make_picture.py [--model NAME] [--out PICTURE]
+python examples/make_picture.py [--model NAME] [--out PICTURE]
 """
 
 from __future__ import annotations

@@ -158,5 +158,3 @@ def test_a_listener_in_the_browser(method: str, records: list[Record], tmp_path:
     else:
         rows = list(csv.DictReader(io.StringIO(text)))
         assert len(rows) == 5 and {row["score"] for row in rows} == {"60"} and rows[0]["listener"] == "Ann"
-
-

@@ -105,7 +105,7 @@ def test_what_got_worse(tmp_path: Path) -> None:
 
 
 def test_bundle_keeps_modules_apart(tmp_path: Path) -> None:
-    (tmp_path / "one-part.js").write_text('const x = 1;\nexport const value = x;\nexport function f() { return x; }\n')
+    (tmp_path / "one-part.js").write_text("const x = 1;\nexport const value = x;\nexport function f() { return x; }\n")
     (tmp_path / "two.js").write_text('import { value, f as g } from "./one-part.js";\nconst x = value + g();\n')
     text = page_bundle.bundle([tmp_path / "one-part.js", tmp_path / "two.js"])
     assert "return { value, f };" in text and "const { value, f: g } = $one_part;" in text

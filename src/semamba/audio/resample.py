@@ -18,9 +18,7 @@ _SEGMENT, _MATRIX = 64, 1 << 20  # outputs of one row of a matrix product at lea
 _ROWS = 1024  # outputs that are gathered at once
 
 
-def resample(
-    wave: Samples, rate_in: float, rate_out: float, length: int | None = None, quality: str = "HQ"
-) -> Samples:
+def resample(wave: Samples, rate_in: float, rate_out: float, length: int | None = None, quality: str = "HQ") -> Samples:
     """(..., n) at `rate_in` Hz -> (..., length) at `rate_out` Hz; length defaults to round(n * rate_out / rate_in).
 
     `quality` is soxr's: HQ is exact to 20 bits, VHQ to 28.

@@ -21,8 +21,11 @@ Times are medians; each point was measured in a process of its own."""
 def profile(
     models: Annotated[
         list[str] | None,
-        typer.Argument(help="Models, folders with weights, or core-mamba, core-transformer, core-conformer, core-lstm."
-                       "  [default: all models, then the cores over --lengths]", show_default=False),
+        typer.Argument(
+            help="Models, folders with weights, or core-mamba, core-transformer, core-conformer, core-lstm."
+            "  [default: all models, then the cores over --lengths]",
+            show_default=False,
+        ),
     ] = None,  # fmt: skip
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "cpu",
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of the signal that models are measured on.")] = 10.0,
@@ -30,8 +33,11 @@ def profile(
     batch: Annotated[str, typer.Option(help="Signals at once, one point each.")] = "1,4",
     lengths: Annotated[
         str | None,
-        typer.Option(help="Seconds of audio to compare MODELS over, or without MODELS the four cores."
-                     "  [default: 1,2,5,10,30,60 for --plot and without MODELS]", show_default=False),
+        typer.Option(
+            help="Seconds of audio to compare MODELS over, or without MODELS the four cores."
+            "  [default: 1,2,5,10,30,60 for --plot and without MODELS]",
+            show_default=False,
+        ),
     ] = None,  # fmt: skip
     stream: Annotated[bool, typer.Option("--stream", help="Time causal models hop by hop as well.")] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Write every figure here too.")] = None,

@@ -210,4 +210,3 @@ def _cell(part: Mapping[str, Any], metric: str) -> str:
 def _file_name(text: str) -> str:
     """A name that every file system takes."""
     return "".join(letter if letter.isalnum() or letter in "-_.=" else "_" for letter in text).strip(".") or "_"
-

@@ -57,7 +57,6 @@ def column_names(models: Sequence[str]) -> list[str]:
     return names
 
 
-
 @dataclass(frozen=True)
 class Estimate:
     """Mean over `count` files and half the width of its 95% interval; NaN where it takes more files."""

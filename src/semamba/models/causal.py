@@ -232,9 +232,7 @@ class FrequencyAttention(nn.Module):
 
     def forward(self, x: Tensor, norm: RMSNorm) -> Tensor:
         qkv, out = self.qkv, self.out
-        return frequency_attention(
-            x, norm.weight, qkv.weight, qkv.bias, out.weight, out.bias, self.heads, norm.eps
-        )
+        return frequency_attention(x, norm.weight, qkv.weight, qkv.bias, out.weight, out.bias, self.heads, norm.eps)
 
 
 class BidirectionalMamba(nn.Module):
