@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import resource
@@ -71,8 +72,10 @@ def test_folder_to_folder_with_bad_files_among_good(model: str, jobs: str) -> No
         make(name)
     Path("in/broken.wav").write_bytes(b"not a sound")
     Path("in/empty.wav").write_bytes(b"")
-    result = run("in", "missing.wav", "-r", "-o", "out", "--model", model, "--jobs", jobs)
+    result = run("in", "missing.wav", "-r", "-o", "out", "--model", model, "--jobs", jobs, "--failures", "failed.csv")
     assert result.exit_code == 1
+    failed = csv.DictReader(Path("failed.csv").read_text().splitlines())
+    assert [Path(row["source"]).name for row in failed] == ["broken.wav", "empty.wav", "missing.wav"]
     errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
     assert sorted(line.split(":")[1].strip() for line in errors) == ["in/broken.wav", "in/empty.wav", "missing.wav"]
     assert "3 enhanced, 3 failed" in result.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -138,12 +139,30 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     assert again.exit_code == 0 and "0 enhanced, 1 were there, 0 failed" in again.stderr
 
 
+def test_a_cluster_is_used_whole_unless_said_otherwise(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def run_ray(rows: list[corpus.Row], work: Work, address: str | None, workers: int) -> Iterator[corpus.Row]:
+        asked.append(workers)
+        yield from (row | {"status": KEPT, "message": "", "seconds": 0.0, "elapsed": 0.0} for row in rows)
+
+    monkeypatch.setattr("semamba.inference.cluster.run_ray", run_ray)
+    for extra in ([], ["-j", "3"]):
+        assert (
+            CliRunner().invoke(app, ["enhance", str(folder), "-r", "-o", "out", "--engine", "ray", *extra]).exit_code
+            == 0
+        )
+    assert asked == [0, 3]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--engine", "magic"], "there are threads, processes, ray"),
         (["--address", "x"], "--address belongs to --engine ray"),
         (["--engine", "processes", "-o", "-"], "works on files, not on pipes"),
+        (["--failures", "failed.csv", "-o", "-"], "a pipe is none"),
+        (["--failures", "no/such/failed.csv"], "does not exist"),
     ],
 )
 def test_what_does_not_go_together(folder: Path, arguments: list[str], message: str) -> None:

@@ -21,7 +21,7 @@ def ablate(
         Path | None, typer.Option(help="Manifest in CSV, as for semamba train.", show_default=False)
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of all runs [default: runs/NAME].", show_default=False)
+        Path | None, typer.Option(help="Folder of all runs (default: runs/NAME).", show_default=False)
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
     set_: Annotated[
@@ -32,7 +32,7 @@ def ablate(
     report_only: Annotated[bool, typer.Option("--report", help="Train none, report on what is finished.")] = False,
     speed: Annotated[bool, typer.Option(help="Time the trained models on this machine, one thread.")] = True,
     cache: Annotated[
-        Path | None, typer.Option(help="Keep the decoded audio here [default: OUT/cache].", show_default=False)
+        Path | None, typer.Option(help="Keep the decoded audio here (default: OUT/cache).", show_default=False)
     ] = None,
 ) -> None:
     """Train variants of a recipe under an equal budget and several seeds, and compare them.

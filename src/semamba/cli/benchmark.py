@@ -54,7 +54,7 @@ def benchmark(
     keep: Annotated[int, typer.Option(min=0, help="Keep the sound of N files of each set, for reports.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the mixtures.")] = 0,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Processes [default: all processors].", show_default=False)
+        int | None, typer.Option("--jobs", "-j", min=1, help="Processes (default: all processors).", show_default=False)
     ] = None,
     device: Annotated[str | None, typer.Option(help="Where models run: cpu, cuda, ...", show_default=False)] = None,
 ) -> None:  # fmt: skip

@@ -40,7 +40,7 @@ def prepare(
     ] = None,
     align: Annotated[
         bool | None,
-        typer.Option("--align/--no-align", help="Take a measured delay out of pairs [default: reverb and folder do]."),
+        typer.Option("--align/--no-align", help="Take a measured delay out of pairs (default: reverb and folder do)."),
     ] = None,
     copy: Annotated[bool, typer.Option(help="Also copy files that need no conversion.")] = False,
     allow_partial: Annotated[bool, typer.Option(help="Go on when files of the archive are missing.")] = False,

@@ -47,29 +47,39 @@ def enhance(
     mix: Annotated[float, typer.Option(help="Share of the enhanced signal; 0 is the input.")] = 1.0,
     bandwidth: Annotated[str, typer.Option(help="'full' keeps what lies above 8 kHz, 'model' drops it.")] = "full",
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files worked on at the same time.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="Files worked on at the same time (default: 1; ray: one for each GPU or else each processor).",
+            show_default=False,
+        ),
+    ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into sub-folders.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     engine: Annotated[
         str, typer.Option(help="threads; for many files: processes, which keep outputs that exist, or ray, a cluster.")
     ] = "threads",
     address: Annotated[
-        str | None, typer.Option(help="Of the Ray cluster [default: this shell's, or one here].", show_default=False)
+        str | None, typer.Option(help="Of the Ray cluster (default: this shell's, or one here).", show_default=False)
     ] = None,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Only every Nth file, from the Ith on.")] = None,
     failures: Annotated[
-        Path | None, typer.Option(help="List files that failed here, as CSV (processes and ray).", show_default=False)
+        Path | None, typer.Option(help="List files that failed here, as CSV.", show_default=False)
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")] = False,
 ) -> None:
     """Enhance speech in audio files; rate, channels, length, level and format stay as they are."""
     from rich.console import Console
 
+    from semamba.inference import corpus
     from semamba.inference.engine import Options
     from semamba.inference.enhance import load
     from semamba.inference.plan import plan
 
-    enhance_corpus.refuse_mixture(inputs, output, address, engine)
+    enhance_corpus.refuse_mixture(inputs, output, address, engine, failures)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     options = Options(pcs, attenuation_limit, mix, bandwidth)  # type: ignore[arg-type]
     if PIPE in inputs or output == PIPE:
@@ -78,13 +88,9 @@ def enhance(
         return
     planned = plan(inputs, output, recursive)
     if shard is not None:
-        from semamba.inference.corpus import choose_shard
-
-        planned = choose_shard(planned, shard)
+        planned = corpus.choose_shard(planned, shard)
     if engine != "threads":
-        from semamba.inference.corpus import Work
-
-        work = Work(model, options, device, overwrite)
+        work = corpus.Work(model, options, device, overwrite)
         with _termination():
             complete = enhance_corpus.run(planned, work, engine, jobs, address, failures, quiet, console)
         if not complete:
@@ -93,12 +99,17 @@ def enhance(
     runnable = sum(not job.error for job in planned)
     enhancer = load(model, device) if runnable else None
     outcomes: list[Outcome] = []
-    with _termination(), _progress(console, enabled=not quiet) as report:
-        workers = min(jobs, max(1, runnable))
-        with contextlib.closing(_run_all(planned, enhancer, options, workers, overwrite, report)) as finished:
-            for outcome in finished:
-                outcomes.append(outcome)
-                _say(console, outcome)
+    try:
+        with _termination(), _progress(console, enabled=not quiet) as report:
+            workers = min(jobs or 1, max(1, runnable))
+            with contextlib.closing(_run_all(planned, enhancer, options, workers, overwrite, report)) as finished:
+                for outcome in finished:
+                    outcomes.append(outcome)
+                    _say(console, outcome)
+    finally:
+        if failures is not None:
+            failed = [corpus.failure_of(job, result) for job, result in outcomes if isinstance(result, str)]
+            corpus.write_failures(failures, failed)
     if not quiet:
         _summary(console, outcomes)
     if any(isinstance(result, str) for _, result in outcomes):

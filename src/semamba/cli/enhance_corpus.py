@@ -25,7 +25,7 @@ def run(
     planned: list[Job],
     work: Work,
     engine: str,
-    jobs: int,
+    jobs: int | None,
     address: str | None,
     failures: Path | None,
     quiet: bool,
@@ -34,8 +34,6 @@ def run(
     """Whether every file is done. What failed is listed in `failures`; a run that is stopped writes that list too."""
     from semamba.inference import corpus
 
-    if failures is not None and not failures.absolute().parent.is_dir():
-        raise SemambaError(f"{failures}: the folder {failures.absolute().parent} does not exist")
     ready, results = corpus.rows_of(planned)
     started, seconds, counts = time.monotonic(), 0.0, Counter(row["status"] for row in results)
     try:
@@ -67,14 +65,14 @@ def run(
     return not failed
 
 
-def _start(ready: list[Row], work: Work, engine: str, jobs: int, address: str | None) -> Generator[Row]:
+def _start(ready: list[Row], work: Work, engine: str, jobs: int | None, address: str | None) -> Generator[Row]:
     if engine == "ray":
         from semamba.inference.cluster import run_ray
 
-        return run_ray(ready, work, address, jobs)
+        return run_ray(ready, work, address, jobs or 0)
     from semamba.inference.corpus import run_processes
 
-    return run_processes(ready, work, max(1, jobs))
+    return run_processes(ready, work, jobs or 1)
 
 
 class _Progress:
@@ -102,11 +100,18 @@ class _Progress:
             self._last = time.monotonic()
 
 
-def refuse_mixture(inputs: Iterable[str], output: str | None, address: str | None, engine: str) -> None:
-    """Raise SemambaError for options that do not go together."""
+def refuse_mixture(
+    inputs: Iterable[str], output: str | None, address: str | None, engine: str, failures: Path | None
+) -> None:
+    """Raise SemambaError for options that do not go together, and for a list of failures that cannot be written."""
     if engine not in ENGINES:
         raise SemambaError(f"--engine '{engine}': there are {', '.join(ENGINES)}")
     if address is not None and engine != "ray":
         raise SemambaError("--address belongs to --engine ray")
-    if engine != "threads" and ("-" in inputs or output == "-"):
-        raise SemambaError(f"--engine {engine} works on files, not on pipes")
+    if "-" in inputs or output == "-":
+        if engine != "threads":
+            raise SemambaError(f"--engine {engine} works on files, not on pipes")
+        if failures is not None:
+            raise SemambaError("--failures lists files; a pipe is none")
+    if failures is not None and not failures.absolute().parent.is_dir():
+        raise SemambaError(f"{failures}: the folder {failures.absolute().parent} does not exist")

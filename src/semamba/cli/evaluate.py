@@ -33,8 +33,8 @@ def evaluate(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Enhance --noisy with this model (name or folder); may be repeated.  [default: the shipped"
-                     " one]", show_default=False),
+        typer.Option(help="Enhance --noisy with this model (name or folder); may be repeated.  (default: the shipped"
+                     " one)", show_default=False),
     ] = None,
     with_noisy: Annotated[bool, typer.Option("--with-noisy", help="Score the noisy recordings too.")] = False,
     dnsmos: Annotated[bool, typer.Option("--dnsmos", help="Rate without a reference (DNSMOS P.835, P.808).")] = False,
@@ -54,7 +54,7 @@ def evaluate(
         int | None, typer.Option(min=1, help="Score only the first N pairs, by name.", show_default=False)
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Processes [default: all processors].", show_default=False)
+        int | None, typer.Option("--jobs", "-j", min=1, help="Processes (default: all processors).", show_default=False)
     ] = None,
     device: Annotated[str | None, typer.Option(help="Where the model runs: cpu, cuda, ...", show_default=False)] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the scores of each file here.", show_default=False)] = None,

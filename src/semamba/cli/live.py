@@ -32,15 +32,15 @@ def live(
     ] = None,
     mix: Annotated[float, typer.Option(help="Share of the enhanced signal; 0 is the input.")] = 1.0,
     bandwidth: Annotated[str, typer.Option(help="'full' keeps what lies above 8 kHz, 28 ms later.")] = "model",
-    rate: Annotated[int | None, typer.Option(min=8000, help="Hz.  [default: that of the input]")] = None,
+    rate: Annotated[int | None, typer.Option(min=8000, help="Hz.  (default: that of the input)")] = None,
     channels: Annotated[int, typer.Option(min=1, max=64, help="Of the input; each is enhanced by itself.")] = 1,
-    block: Annotated[int | None, typer.Option(min=16, help="Samples at once.  [default: those of 8 ms]")] = None,
+    block: Annotated[int | None, typer.Option(min=16, help="Samples at once.  (default: those of 8 ms)")] = None,
     slack: Annotated[int, typer.Option(min=1, max=50, help="Blocks of time to work on one: more if late.")] = 1,
     record: Annotated[
         str | None, typer.Option(metavar="PREFIX", help="Write PREFIX.noisy.wav and PREFIX.enhanced.wav.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace recordings that exist.")] = False,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long.  [default: at Ctrl-C]")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long.  (default: at Ctrl-C)")] = None,
 ) -> None:
     """Enhance the microphone as you speak: headphones on, or the output set to a virtual microphone.
 

@@ -23,7 +23,7 @@ def profile(
         list[str] | None,
         typer.Argument(
             help="Models, folders with weights, or core-mamba, core-transformer, core-conformer, core-lstm."
-            "  [default: all models, then the cores over --lengths]",
+            "  (default: all models, then the cores over --lengths)",
             show_default=False,
         ),
     ] = None,  # fmt: skip
@@ -35,7 +35,7 @@ def profile(
         str | None,
         typer.Option(
             help="Seconds of audio to compare MODELS over, or without MODELS the four cores."
-            "  [default: 1,2,5,10,30,60 for --plot and without MODELS]",
+            "  (default: 1,2,5,10,30,60 for --plot and without MODELS)",
             show_default=False,
         ),
     ] = None,  # fmt: skip
@@ -45,7 +45,7 @@ def profile(
     limit_seconds: Annotated[float, typer.Option(min=0.01, help="Skip what takes longer for one pass.")] = 60.0,
     limit_gb: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Skip what needs more.  [default: half of what is free]", show_default=False),
+        typer.Option(min=0.01, help="Skip what needs more.  (default: half of what is free)", show_default=False),
     ] = None,
 ) -> None:
     """Measure models here: time, memory, throughput, cost, stages, and growth with length.

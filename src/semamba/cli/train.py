@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe in YAML; see the folder recipes.", show_default=False)],
     data: Annotated[Path, typer.Option(help="Manifest in CSV: path, split, kind ...", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="Run folder [default: runs/NAME].", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/NAME).", show_default=False)] = None,
     resume: Annotated[str, typer.Option(help="auto, never, or the state file of another run.")] = "auto",
     time_budget: Annotated[
         str | None, typer.Option(help="Stop after this much training, for example 90m or 2h30m.", show_default=False)

@@ -96,12 +96,20 @@ def rows_of(jobs: Iterable[Job]) -> tuple[list[Row], list[Row]]:
     ready: list[Row] = []
     failed: list[Row] = []
     for job in jobs:
-        row = {"source": str(job.source.absolute()), "target": str(job.target.absolute())}
         if job.error:
-            failed.append(row | {"status": FAILED, "message": job.error, "seconds": 0.0, "elapsed": 0.0})
+            failed.append(failure_of(job, job.error))
         else:
-            ready.append(row)
+            ready.append(_paths(job))
     return ready, failed
+
+
+def failure_of(job: Job, message: str) -> Row:
+    """The row of a file that failed."""
+    return _paths(job) | {"status": FAILED, "message": message, "seconds": 0.0, "elapsed": 0.0}
+
+
+def _paths(job: Job) -> Row:
+    return {"source": str(job.source.absolute()), "target": str(job.target.absolute())}
 
 
 def choose_shard(jobs: Sequence[Job], text: str) -> list[Job]:
