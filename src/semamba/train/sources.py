@@ -14,7 +14,7 @@ from semamba.data.device import DeviceMixer
 from semamba.data.manifest import Manifest
 from semamba.data.windows import Windows
 from semamba.errors import SemambaError
-from semamba.metrics.intrusive import PESQ_SECONDS
+from semamba.metrics.intrusive import PESQ_SECONDS, require_extra
 from semamba.train.recipe import Recipe
 
 ENDLESS = 1 << 31  # more steps than any run takes
@@ -52,7 +52,8 @@ def open_training(
 
 
 def open_validation(recipe: Recipe, manifest: Manifest) -> list[Pair]:
-    """The fixed pairs that choose the best weights. Raises SemambaError when the split has none."""
+    """The fixed pairs that choose the best weights. Raises SemambaError when the split has none or PESQ is missing."""
+    require_extra()  # now, not after the minutes before the first validation
     cfg = recipe.valid
     for entry in manifest.select(cfg.split):
         if entry.split.lower().startswith("test"):

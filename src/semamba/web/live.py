@@ -230,7 +230,7 @@ def _read_options(content: Any) -> Options:
     mix, limit = content.get("mix", 1.0), content.get("attenuation_limit")
     if type(mix) not in (int, float) or type(limit) not in (int, float, type(None)):
         raise ProblemError(422, "mix and attenuation_limit are numbers")
-    # What lies above 8 kHz costs 48 ms of waiting; live, that is worth saying aloud.
+    # What lies above 8 kHz costs 28 ms of waiting; live, that is worth saying aloud.
     return make_options(False, limit, mix, content.get("bandwidth", "model"))
 
 

@@ -47,6 +47,6 @@ CORPUS = Corpus(
     name="voicebank-demand",
     title="VoiceBank-DEMAND",
     page="https://datashare.ed.ac.uk/handle/10283/2791",
-    licence="licence_text of the archive, doi 10.7488/ds/2117",
+    licence="license_text of the archive, doi 10.7488/ds/2117",
     scan=scan,
 )
