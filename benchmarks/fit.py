@@ -25,7 +25,6 @@ from semamba.data.dataset import Pair
 from semamba.data.manifest import Manifest
 from semamba.data.mixing import PROBABILITIES, MixConfig, Mixer, noise_gain
 from semamba.errors import SemambaError
-from semamba.metrics.pool import new_pool
 from semamba.spectrum import Spectrum
 from semamba.train.scores import SCORES, score_all
 from semamba.train.validate import validate
@@ -54,16 +53,15 @@ def compare(names: list[str], manifest: Manifest, count: int) -> None:
     mixers = {split: Mixer(SpeechBank.load(manifest, split), PLAIN) for split in SPLITS}
     models = {name: checkpoint.load(name) for name in names}
     print("| voices | noises | system | PESQ-WB | STOI | SI-SDR [dB] |\n|---|---|---|---:|---:|---:|")
-    with new_pool(2) as pool:
-        for voices in SPLITS:
-            for noises in SPLITS:
-                pairs = list(mixtures(mixers[voices], mixers[noises], count))
-                scores = {"noisy": score_all(((pair.clean, pair.noisy) for pair in pairs), pool)}
-                for name, model in models.items():
-                    scores[name] = validate(model, Spectrum(model.stft), pairs, torch.device("cpu"), pool)
-                for name, means in scores.items():
-                    cells = " | ".join(f"{means[key]:.3f}" for key in SCORES)
-                    print(f"| {voices} | {noises} | {name} | {cells} |", flush=True)
+    for voices in SPLITS:
+        for noises in SPLITS:
+            pairs = list(mixtures(mixers[voices], mixers[noises], count))
+            scores = {"noisy": score_all(((pair.clean, pair.noisy) for pair in pairs), 2)}
+            for name, model in models.items():
+                scores[name] = validate(model, Spectrum(model.stft), pairs, torch.device("cpu"), 2)
+            for name, means in scores.items():
+                cells = " | ".join(f"{means[key]:.3f}" for key in SCORES)
+                print(f"| {voices} | {noises} | {name} | {cells} |", flush=True)
 
 
 def mixtures(voices: Mixer, noises: Mixer, count: int) -> Iterator[Pair]:

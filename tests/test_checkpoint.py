@@ -48,6 +48,18 @@ def test_a_run_folder_gives_its_best_weights(tmp_path: Path, model: torch.nn.Mod
     assert checkpoint.locate(tmp_path / "run") == tmp_path / "run" / "best"
 
 
+def test_a_path_is_never_a_shipped_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: torch.nn.Module
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SemambaError, match="neither a shipped model nor a folder"):
+        checkpoint.locate("./causal-small")
+    checkpoint.save("causal-small", model, {})
+    assert checkpoint.locate("causal-small") == checkpoint.WEIGHTS / "causal-small"
+    for path in ("./causal-small", "causal-small/", Path("causal-small")):
+        assert checkpoint.locate(path) == Path("causal-small")
+
+
 def test_unknown_name_lists_what_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: torch.nn.Module
 ) -> None:

@@ -59,11 +59,16 @@ def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> nn.Mod
 
 
 def locate(name_or_path: str | Path) -> Path:
-    """The folder that holds the weights of a shipped name or path. Raises SemambaError naming what exists."""
-    for folder in (WEIGHTS / str(name_or_path), Path(name_or_path), Path(name_or_path) / "best"):
+    """The folder that holds the weights of a shipped name or path. Raises SemambaError naming what exists.
+
+    A name is a str without any separator: `./causal-small` and `Path("causal-small")` are folders here.
+    """
+    names = shipped()
+    if isinstance(name_or_path, str) and name_or_path in names:
+        return WEIGHTS / name_or_path
+    for folder in (Path(name_or_path), Path(name_or_path) / "best"):
         if (folder / WEIGHTS_FILE).is_file():
             return folder
-    names = shipped()
     if Path(name_or_path).is_dir():
         raise SemambaError(f"{name_or_path}: no {WEIGHTS_FILE} in this folder")
     close = difflib.get_close_matches(str(name_or_path), names, n=1)

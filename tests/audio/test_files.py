@@ -293,3 +293,14 @@ def test_leftovers_of_killed_writers_are_told_apart(tmp_path: Path) -> None:
         assert audio.remove_leftovers([tmp_path / "ours.wav", tmp_path / "none/x.wav"]) == 1
         other.write(np.zeros((1, 8), np.float32))
     assert [path.name for path in tmp_path.iterdir()] == ["other.wav"]
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.flac", "a.mp3", "a.ogg", "a.opus"])
+def test_no_samples_make_a_file_that_can_be_read_or_none(tmp_path: Path, name: str) -> None:
+    try:
+        audio.write(tmp_path / name, np.zeros((1, 0), np.float32), 48_000)
+    except SemambaError as error:
+        assert "needs samples" in str(error) and not list(tmp_path.iterdir())
+    else:
+        assert audio.read(tmp_path / name)[0].shape == (1, 0)
+    assert name not in ("a.wav", "a.aiff") or (tmp_path / name).is_file()

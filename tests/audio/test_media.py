@@ -100,6 +100,25 @@ def test_video_is_read_in_blocks_and_gets_its_picture_back(tmp_path: Path) -> No
         assert pictures[0] == pictures[1]
 
 
+def test_a_video_that_is_given_up_is_not_copied_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    make_video(source, seconds=20)
+    from semamba.audio.media import MediaEncoder
+
+    muxed: list[int] = []
+    mux = MediaEncoder._mux
+    monkeypatch.setattr(MediaEncoder, "_mux", lambda self, packets: (muxed.append(1), mux(self, packets))[1])
+    with (
+        pytest.raises(KeyboardInterrupt),
+        audio.open_reader(source) as reader,
+        audio.open_writer(target, reader.info, media_source=source) as writer,
+    ):
+        writer.write(np.zeros((2, 44_100), np.float32))
+        before = len(muxed)
+        raise KeyboardInterrupt
+    assert 0 < before == len(muxed) and [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
 def test_sound_of_a_video_as_wav_and_wav_as_m4a(tmp_path: Path) -> None:
     pytest.importorskip("av")
     source = tmp_path / "talk.mp4"

@@ -31,6 +31,10 @@ def failing() -> typer.Typer:
         raise KeyboardInterrupt
 
     @toy.command()
+    def unwritable() -> None:
+        Path("no/such/folder/x").write_text("")
+
+    @toy.command()
     def bug() -> None:
         raise ZeroDivisionError
 
@@ -63,6 +67,11 @@ def test_a_known_error_is_one_line(failing: typer.Typer) -> None:
     assert result.exit_code == 1
     assert result.stderr == "error: a.wav: not a sound file; give another\n"
     assert result.stdout == ""
+
+
+def test_what_the_system_refuses_is_one_line(failing: typer.Typer) -> None:
+    result = CliRunner().invoke(failing, ["unwritable"])
+    assert (result.exit_code, result.stderr) == (1, "error: no/such/folder/x: No such file or directory\n")
 
 
 def test_an_interrupt_exits_with_130(failing: typer.Typer) -> None:

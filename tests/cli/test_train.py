@@ -123,3 +123,22 @@ def test_mistakes_are_one_line_and_leave_no_folder(corpus: Path, tmp_path: Path,
     assert result.exit_code == 1
     assert message in result.output and result.output.count("\n") == 1, result.output
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_wrong_is_said_before_audio_is_read(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semamba.train.sources.open_training", lambda *_: pytest.fail("the audio was read"))
+    result = CliRunner().invoke(app, arguments(corpus, tmp_path / "run", "--set", "train.steps=auto"))
+    assert result.exit_code == 1 and "needs a time budget" in result.stderr
+
+
+def test_stopped_before_the_first_validation_nothing_is_exported(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from semamba.train.loop import Run
+
+    monkeypatch.setattr(Run, "_tick", lambda self: signal.SIGINT.value)
+    result = CliRunner().invoke(app, arguments(corpus, tmp_path / "run", "--export", str(tmp_path / "x")))
+    assert result.exit_code == 130 and "state saved" in result.stdout and "error" not in result.stderr
+    assert not (tmp_path / "x").exists()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from semamba.data.manifest import Manifest
+from semamba.data.manifest import Entry, Manifest
 from semamba.errors import SemambaError
 
 
@@ -72,7 +73,7 @@ def test_missing_manifest(tmp_path: Path) -> None:
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "manifest.csv"
     path.write_bytes(bytes(range(256)))
-    with pytest.raises(SemambaError, match="cannot be read"):
+    with pytest.raises(SemambaError, match="column 'path' is missing"):
         Manifest.read(path)
 
 
@@ -90,3 +91,12 @@ def test_from_folders(corpus: Path) -> None:
         Manifest.from_folders(clean=root / "absent")
     with pytest.raises(SemambaError, match="no folder"):
         Manifest.from_folders()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+def test_names_that_are_not_utf8_are_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.wav")
+    entry = Entry(tmp_path / name, "train", "speech", "s", name=name)
+    Manifest((entry,)).write(tmp_path / "manifest.csv")
+    assert b"caf\xe9.wav" in (tmp_path / "manifest.csv").read_bytes()
+    assert Manifest.read(tmp_path / "manifest.csv").entries[0].path == tmp_path / name

@@ -208,3 +208,11 @@ def test_config_refuses_what_makes_no_sense() -> None:
         config.parse(MixConfig, {"snr_dB": [0, 5]})
     mix = MixConfig(snr_db=(0.0, 5.0))
     assert config.parse(MixConfig, config.to_dict(mix)) == mix
+
+
+@pytest.mark.parametrize("length", [480, 1600])
+def test_rooms_may_be_shorter_than_their_early_part(length: int) -> None:
+    rng = np.random.default_rng(0)
+    response = rooms.simulate(rng, length, 16000)
+    wet, early = rooms.reverberate(rng.standard_normal(4000 + length), response, 4000, 16000)
+    assert wet.shape == early.shape == (4000,) and np.isfinite(wet).all() and np.isfinite(early).all()

@@ -148,6 +148,14 @@ def test_pairs_that_are_not_right_are_named_once_and_left_out(tmp_path: Path) ->
     assert "noisy/2.wav (paired_noisy) has no partner" in lines[2]
 
 
+def test_where_no_pair_is_whole_speech_is_mixed(tmp_path: Path) -> None:
+    path = write_pairs(tmp_path, count=1, speech=True)
+    (tmp_path / "noisy/0.wav").unlink()
+    with pytest.warns(UserWarning):
+        bank = load(path)
+    assert bank.voices and not bank.pairs and RecordedPairs(bank, MIX).share == 0
+
+
 def test_the_cache_keeps_pairs(tmp_path: Path) -> None:
     manifest = Manifest.read(write_pairs(tmp_path))
     with warnings.catch_warnings():

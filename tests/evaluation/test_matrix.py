@@ -72,6 +72,17 @@ def test_other_weights_are_measured_anew(pairs: Path, model: Path, tmp_path: Pat
     assert second.cache.hits == 1  # the noisy input
 
 
+def test_times_of_another_device_are_not_taken_over(
+    pairs: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = [open_set(f"mine={pairs}", limit=1)]
+    Benchmark([str(model)], tmp_path, jobs=0, device="cpu").run(sets)
+    monkeypatch.setattr(matrix, "choose_device", lambda _: "cuda")
+    second = Benchmark([str(model)], tmp_path, jobs=0, device="cpu")
+    second.run(sets)
+    assert second.cache.hits == 1  # the noisy input, which takes no time anywhere
+
+
 def test_a_bad_file_is_named_and_the_rest_goes_on(pairs: Path, tmp_path: Path) -> None:
     for part in ("clean", "noisy"):
         (tmp_path / part).mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def material(pairs: Path) -> Material:
 def test_parse() -> None:
     assert parse_sweep("snr=-5:20:5") == ("snr", (-5, 0, 5, 10, 15, 20))
     assert parse_sweep("room=0,0.5") == ("room", (0, 0.5))
-    assert parse_sweep("length")[1][-1] == 120
+    assert parse_sweep("length")[1][-1] == 90
 
 
 @pytest.mark.parametrize(
@@ -91,3 +92,10 @@ def test_without_recorded_noise_rules_remain(material: Material) -> None:
     assert sweeps.noise_kinds(Material(material.speech)) == list(sweeps.RULES)
     with pytest.raises(SemambaError, match="needs utterances"):
         Material(())
+
+
+def test_speakers_may_share_names_of_files(material: Material) -> None:
+    twins = tuple(replace(entry, path=entry.path.parent / str(i) / "u.wav") for i, entry in enumerate(material.speech))
+    (made,) = sweep_sets(replace(material, speech=twins, noise=()), "snr", (5,), len(twins))
+    names = [item.name for item in made.items]
+    assert len(set(names)) == len(names) == 3 and {Path(name).stem for name in names} == {"u"}

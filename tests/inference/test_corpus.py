@@ -139,6 +139,12 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     assert again.exit_code == 0 and "0 enhanced, 1 were there, 0 failed" in again.stderr
 
 
+def test_what_cannot_be_planned_is_said(tmp_path: Path) -> None:
+    arguments = ["enhance", str(tmp_path / "nothing*.wav"), "-o", str(tmp_path / "out"), "--engine", "processes"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1 and "no file matches this pattern" in result.stderr and "1 failed" in result.stderr
+
+
 def test_a_cluster_is_used_whole_unless_said_otherwise(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 

@@ -81,3 +81,9 @@ def test_what_cannot_be_done_is_an_error_of_its_own() -> None:
 def test_many_cannot_go_into_one_file() -> None:
     with pytest.raises(SemambaError, match="need a folder"):
         plan(["in", "[x].wav"], "in/notes.txt")
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_name_that_is_too_long_does_not_end_the_batch() -> None:
+    long = f"{'x' * 300}.wav"
+    assert pairs(long, "in/a.wav", output="out")[1] == ("in/a.wav", "out/a.wav")

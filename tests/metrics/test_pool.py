@@ -13,11 +13,13 @@ from semamba.metrics.pool import new_pool
 
 PARENT = """
 import time
-from semamba.metrics.pool import new_pool
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from semamba.processes import follow_parent
 from tests.metrics.test_pool import own_number
 
 if __name__ == "__main__":
-    pool = new_pool(1)
+    pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=follow_parent)
     print(pool.submit(own_number).result(), flush=True)
     time.sleep(60)
 """

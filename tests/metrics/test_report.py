@@ -87,6 +87,12 @@ def test_column_names_are_short_and_distinct(models: list[str], names: list[str]
     assert report.column_names(models) == names
 
 
+def test_the_folder_that_we_stand_in_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    assert report.column_names(["."]) == ["mine"]
+
+
 @pytest.mark.parametrize("models", [["a", "a"], ["runs/noisy"]])
 def test_column_names_refuse_what_cannot_be_told_apart(models: list[str]) -> None:
     with pytest.raises(SemambaError, match=r"two have the same name|a model named noisy"):

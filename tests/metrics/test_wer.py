@@ -69,3 +69,9 @@ def test_the_interval_agrees_with_theory() -> None:
     scored = [Scored(f"{i}.wav", heard=said if i % 2 else " ".join(words[1:])) for i in range(100)]
     low, high = wer.recognition(scored, {str(i): said for i in range(100)}).interval() or (0.0, 0.0)
     assert np.allclose([low, high], [0.05 - 1.96 * 0.005, 0.05 + 1.96 * 0.005], atol=0.002)
+
+
+def test_a_whole_name_comes_before_its_end() -> None:
+    scored = [Scored("p1/001.wav", heard="one word"), Scored("p2/001.wav", heard="one word")]
+    found = wer.recognition(scored, {"p1/001.wav": "one word", "001": "two words"})
+    assert [file.reference for file in found.files.values()] == ["one word", "2 words"]

@@ -18,6 +18,7 @@ from semamba import checkpoint
 from semamba.data.dataset import Pair
 from semamba.errors import SemambaError
 from semamba.train import loop, state
+from semamba.train import scores as scoring
 from semamba.train.loop import Run
 from semamba.train.ship import export
 from tests.train import tiny
@@ -205,9 +206,23 @@ def test_a_score_that_no_pair_has_ends_the_run_at_once(tmp_path: Path) -> None:
         Run(tiny.recipe(valid={"jobs": 1}), tmp_path, tiny.batches, [silent]).train()
 
 
+def test_a_scorer_that_dies_costs_its_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pesq")
+    monkeypatch.setattr(scoring, "score_pair", _die_of_silence)
+    tone = np.sin(np.arange(16000) / 9).astype(np.float32)
+    means = scoring.score_all([(tone, tone), (tone, 0 * tone)], 1)
+    assert means["stoi"] == 0.5 and means["unscored"] == 2 + 3
+
+
+def _die_of_silence(signals: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+    if not signals[1].any():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"stoi": 0.5}
+
+
 def test_a_card_says_which_scores_are_not_defined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"pesq": math.nan, "stoi": math.nan, "si_sdr": 3.0, "unscored": 2.0}
-    monkeypatch.setattr(loop, "score_all", lambda signals, pool: scores)
+    monkeypatch.setattr(loop, "score_all", lambda signals, jobs: scores)
     monkeypatch.setattr(loop, "validate", lambda *arguments: scores)
     recipe = tiny.recipe(valid={"jobs": 1, "score": "si_sdr"})
     Run(recipe, tmp_path / "run", tiny.batches, [tiny.speech_like()]).train()
@@ -218,7 +233,7 @@ def test_a_card_says_which_scores_are_not_defined(tmp_path: Path, monkeypatch: p
 
 def test_a_finished_run_that_starts_again_keeps_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"pesq": 2.0, "stoi": 0.9, "si_sdr": 3.0, "unscored": 0.0}
-    monkeypatch.setattr(loop, "score_all", lambda signals, pool: scores)
+    monkeypatch.setattr(loop, "score_all", lambda signals, jobs: scores)
     monkeypatch.setattr(loop, "validate", lambda *arguments: scores)
     for _ in range(2):
         Run(tiny.recipe(valid={"jobs": 1}), tmp_path, tiny.batches, [tiny.speech_like()]).train()
@@ -230,7 +245,7 @@ def test_a_finished_run_that_starts_again_keeps_its_record(tmp_path: Path, monke
 
 def test_the_state_of_another_run_brings_no_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"pesq": 2.0, "stoi": 0.9, "si_sdr": 3.0, "unscored": 0.0}
-    monkeypatch.setattr(loop, "score_all", lambda signals, pool: scores)
+    monkeypatch.setattr(loop, "score_all", lambda signals, jobs: scores)
     monkeypatch.setattr(loop, "validate", lambda *arguments: {**scores, "pesq": scores["pesq"] - 0.5})
     pairs = [tiny.speech_like()]
     Run(tiny.recipe(valid={"jobs": 1}), tmp_path / "first", tiny.batches, pairs).train()

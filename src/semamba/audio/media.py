@@ -171,7 +171,7 @@ class MediaEncoder:
                 self._packets = ((self._moved(packet), copied[packet.stream.index]) for packet in packets)
                 self._next = next(self._packets, None)
         except (av.FFmpegError, OSError, ValueError) as error:
-            self.close_quietly()
+            self.abandon()
             raise SemambaError(
                 f"{name}: cannot write {info.channels} channels at {info.sample_rate} Hz here ({_reason(error)}); "
                 "use -o NAME.wav"
@@ -192,9 +192,9 @@ class MediaEncoder:
     def close(self) -> None:
         self._encode(None)
         self._copy_until(float("inf"))
-        self.close_quietly()
+        self.abandon()
 
-    def close_quietly(self) -> None:
+    def abandon(self) -> None:
         for container in (getattr(self, "_output", None), self._source):
             if container is not None:
                 container.close()

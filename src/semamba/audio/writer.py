@@ -32,6 +32,9 @@ class Encoder(Protocol):
 
     def close(self) -> None: ...
 
+    def abandon(self) -> None:
+        """Let go of the file, whatever state it is in."""
+
 
 class Writer:
     """Context manager: `write(block)` any number of times; the target appears only after a clean exit.
@@ -77,10 +80,12 @@ class Writer:
     ) -> None:
         encoder, self._encoder = self._encoder, None
         if kind is not None:
-            with contextlib.suppress(Exception):
-                if encoder is not None:
-                    encoder.close()
-            self._discard()
+            try:
+                with contextlib.suppress(Exception):
+                    if encoder is not None:
+                        encoder.abandon()
+            finally:
+                self._discard()
             return
         try:
             if encoder is not None:
@@ -110,15 +115,21 @@ class Writer:
             self._temporary.unlink(missing_ok=True)
 
     def _check_complete(self) -> None:
-        """libsndfile flushes on closing and does not report a disk that filled up then: look at what arrived."""
+        """libsndfile flushes on closing and does not report a disk that filled up then: look at what arrived.
+
+        A file without samples is whole when it can be read at all; of some formats nothing is written then.
+        """
         import soundfile
 
-        if self.info.format == MEDIA or not self._frames:
-            return
-        try:
-            complete = soundfile.info(native(self._temporary)).frames >= self._frames
-        except soundfile.LibsndfileError:
-            complete = False
+        if self.info.format == MEDIA:
+            complete = self._frames > 0 or self._temporary.stat().st_size > 0
+        else:
+            try:
+                complete = soundfile.info(native(self._temporary)).frames >= self._frames
+            except soundfile.LibsndfileError:
+                complete = False
+        if not complete and not self._frames:
+            raise SemambaError(f"{self.path}: a file of this format needs samples, and there are none; use -o NAME.wav")
         if not complete:
             raise SemambaError(f"{self.path}: cannot write: the end did not reach the disk; is it full?")
 
@@ -162,6 +173,8 @@ class SoundEncoder:
 
     def close(self) -> None:
         self._file.close()
+
+    abandon = close
 
 
 def _round(samples: Samples, bits: int) -> Samples:

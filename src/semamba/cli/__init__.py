@@ -6,6 +6,7 @@ Command modules import torch and other heavy libraries inside their functions, s
 
 from __future__ import annotations
 
+import errno
 import warnings
 from typing import Annotated, Any
 
@@ -40,6 +41,12 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except SemambaError as error:
             typer.secho(f"error: {error}", fg="red", err=True)
+            raise typer.Exit(1) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever reads our output has read enough
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            typer.secho(f"error: {where}{error.strerror or error}", fg="red", err=True)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             typer.secho("stopped", fg="yellow", err=True)

@@ -42,12 +42,16 @@ def run(
             _Progress(console, len(planned), quiet) as advance,
             closing(_start(ready, work, engine, jobs, address)) as rows,
         ):
+            for row in results:
+                console.print(f"error: {row['message']}", style="red", markup=False)
+            shown = 0
             for row in rows:
                 counts[row["status"]] += 1
                 seconds += row["seconds"]
                 if row["status"] == corpus.FAILED:
                     results.append(row)
-                    if counts[corpus.FAILED] <= SHOWN:
+                    shown += 1
+                    if shown <= SHOWN:
                         console.print(f"error: {row['message']}", style="red", markup=False)
                 advance(counts)
     finally:

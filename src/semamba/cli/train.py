@@ -54,13 +54,15 @@ def train(
 
     from semamba.data.manifest import Manifest
     from semamba.train import distributed, sources
-    from semamba.train.loop import Run
+    from semamba.train.loop import Run, check_start
 
+    folder = out or Path("runs") / loaded.name
+    check_start(loaded, folder, budget, resume)
     manifest = Manifest.read(data)
     ranks = distributed.join(loaded.train.device)
     run = Run(
         loaded,
-        out or Path("runs") / loaded.name,
+        folder,
         sources.open_training(loaded, manifest, cache, ranks.share, ranks.device),
         sources.open_validation(loaded, manifest) if ranks.first else [],
         budget=budget,
@@ -80,7 +82,7 @@ def train(
 def _finish(run: Run, outcome: Outcome, export: Path | None) -> None:
     best = f", best {run.recipe.valid.score} {outcome.best:.3f}" if math.isfinite(outcome.best) else ""
     typer.echo(f"{outcome.reason} at step {outcome.step}{best}; everything is in {run.folder.path}")
-    if export is not None:
+    if export is not None and run.folder.best.is_dir():  # not stopped before the first validation
         from semamba.train.ship import export as write
 
         write(run.folder.path, export)

@@ -66,7 +66,7 @@ class Manifest:
         """
         path = Path(path)
         try:
-            with path.open(newline="", encoding="utf-8-sig") as stream:
+            with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
                 reader = csv.DictReader(stream)
                 missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
                 if missing:
@@ -76,7 +76,7 @@ class Manifest:
                 entries = tuple(_entry(row, path, reader.line_num) for row in reader)
         except FileNotFoundError:
             raise SemambaError(f"{path}: no such manifest") from None
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+        except (OSError, csv.Error) as error:
             raise SemambaError(f"{path}: cannot be read as a CSV manifest ({error})") from None
         if not entries:
             raise SemambaError(f"{path}: the manifest has no rows")
@@ -108,7 +108,7 @@ class Manifest:
         path = Path(path)
 
         def fill(temporary: Path) -> None:
-            with temporary.open("w", newline="", encoding="utf-8") as stream:
+            with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
                 rows = csv.writer(stream, lineterminator="\n")
                 rows.writerow((*COLUMNS, *OPTIONAL))
                 rows.writerows(_row(entry, path.parent) for entry in self.entries)

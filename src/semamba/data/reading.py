@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from semamba import audio
+from semamba.audio.formats import native
 from semamba.errors import SemambaError
 
 
@@ -26,19 +27,19 @@ def read_int16(path: Path, sample_rate: int, content: bytes | None = None, first
     import soundfile
 
     try:
-        with soundfile.SoundFile(io.BytesIO(content) if content else str(path)) as file:
-            floating, rate = file.subtype in ("FLOAT", "DOUBLE"), file.samplerate
-            # libsndfile would cut such samples to integers: all that is not full scale would be silence
-            samples = file.read(dtype="float32" if floating else "int16", always_2d=True)
+        with soundfile.SoundFile(io.BytesIO(content) if content else native(path)) as file:
+            rate, whole = file.samplerate, file.subtype.startswith(("PCM_", "ALAC_"))
+            # libsndfile's own way to integers makes silence of floats, and lets loud Vorbis and Opus wrap around
+            samples = file.read(dtype="int16" if whole else "float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
         raise SemambaError(f"{path}: cannot be read as audio ({error})") from None
     if not len(samples):
         raise SemambaError(f"{path}: holds no samples")
-    if floating:
+    if not whole:
         if not np.isfinite(samples).all():
             raise SemambaError(f"{path}: holds samples that are not numbers")
         samples *= 32768
-    if samples.dtype == np.int16 and samples.shape[1] == 1 and rate == sample_rate:
+    if whole and samples.shape[1] == 1 and rate == sample_rate:
         return samples[:, 0]
     wave = (samples[:, 0] if first_channel else samples.mean(axis=1)).astype(np.float32)
     if rate != sample_rate:

@@ -26,9 +26,9 @@ class RecordedPairs:
         # a pair is drawn once for each crop that it holds, so that a long recording counts for its length
         weights = np.maximum(sizes // self.length, 1)
         self._until = np.cumsum(weights)
-        seconds = bank.seconds
-        both = seconds["speech"] + seconds["paired_clean"]
-        self.share = seconds["paired_clean"] / max(both, 1e-9) if config.paired == "auto" else float(config.paired)
+        paired = float(sizes.sum()) / bank.sample_rate  # of pairs that are whole: `bank.seconds` counts lone sides too
+        both = bank.seconds["speech"] + paired
+        self.share = paired / max(both, 1e-9) if config.paired == "auto" else float(config.paired)
         if self.share > 0 and not bank.pairs:
             raise SemambaError(f"mix.paired is {config.paired}, but the training split has no recorded pairs")
         if self.share < 1 and not bank.voices:

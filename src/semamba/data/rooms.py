@@ -16,7 +16,7 @@ def simulate(rng: np.random.Generator, length: int, sample_rate: int, rt60: floa
     tail = rng.standard_normal(length, dtype=np.float32) * np.exp(-6.9078 / rt60 * time)
     tail[: int(rng.uniform(0.002, 0.012) * sample_rate)] = 0
     early = int(0.05 * sample_rate)
-    hits = rng.integers(int(0.002 * sample_rate), early, rng.integers(3, 10))
+    hits = rng.integers(int(0.002 * sample_rate), min(early, length), rng.integers(3, 10))
     tail[hits] += rng.standard_normal(len(hits)).astype(np.float32) * 4 * np.exp(-6.9078 / rt60 * time[hits])
     tail /= max(float(np.sqrt(tail @ tail)), 1e-12)
     tail *= 10 ** (-rng.uniform(-3, 15) / 20)
@@ -45,7 +45,7 @@ def reverberate(
     """
     size = len(speech)
     head = response[:early_samples].copy()
-    fade = max(early_samples // 5, 1)
+    fade = max(min(early_samples // 5, len(head)), 1)
     head[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
     scale = 1 / max(float(np.sqrt(head @ head)), 1e-9)
     spectrum = np.fft.rfft(speech) * scale

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import shutil
-import signal
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from semamba.data.bank import SpeechBank, read_files
 from semamba.data.manifest import Entry, Manifest
 from semamba.data.shards import read_shard
 from semamba.errors import SemambaError
+from semamba.processes import follow_parent
 
 BatchT = TypeVar("BatchT")
 Mix = Callable[
@@ -84,7 +84,7 @@ class Windows:
         """Batches from step `start` on, without end; `cache` is where the windows' banks are written."""
         folder = Path(tempfile.mkdtemp(prefix="windows-", dir=_made(cache)))
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(1, context, initializer=_leave_signals_to_parent)
+        pool = ProcessPoolExecutor(1, context, initializer=follow_parent)
         said: set[str] = set()
         try:
             window, offset = divmod(start, self.steps)
@@ -141,7 +141,3 @@ def _made(cache: Path | None) -> Path | None:
     if cache is not None:
         cache.mkdir(parents=True, exist_ok=True)
     return cache
-
-
-def _leave_signals_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -20,7 +20,7 @@ from semamba.errors import SemambaError
 from semamba.evaluation.cache import ScoreCache, digest, measuring_digest, model_digest
 from semamba.evaluation.cost import cost
 from semamba.evaluation.sets import Item, TestSet, spread
-from semamba.inference.enhance import Enhancer, load
+from semamba.inference.enhance import Enhancer, choose_device, load
 from semamba.metrics import report
 from semamba.metrics.evaluate import Measures, Pair, Scored, evaluate_pairs
 from semamba.metrics.wer import Recognition, recognition
@@ -62,7 +62,10 @@ class Benchmark:
         blind = [CLEAN] if measures.dnsmos or measures.recogniser else []
         self._models = dict(zip(report.column_names(systems), systems, strict=True))
         self._digests = {label: label for label in (*blind, NOISY)}
-        self._digests |= {label: model_digest(checkpoint.locate(name)) for label, name in self._models.items()}
+        where = str(choose_device(device))  # of times that another device took nothing is known
+        self._digests |= {
+            label: f"{model_digest(checkpoint.locate(name))} {where}" for label, name in self._models.items()
+        }
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.cache = folder, ScoreCache(folder)
         self._measures, self._jobs, self._device = measures, jobs, device
@@ -147,8 +150,12 @@ class Benchmark:
     def _words(self, test_set: TestSet, systems: Mapping[str, Sequence[Scored]]) -> dict[str, Recognition]:
         if not self._measures.recogniser:
             return {}
-        said = {Path(item.name).stem: item.text for item in test_set.items if item.text} | self._transcripts
-        return {label: recognition(scored, said) for label, scored in systems.items()}
+        said = {
+            item.name: item.text
+            for item in test_set.items
+            if item.text and Path(item.name).stem not in self._transcripts
+        }
+        return {label: recognition(scored, self._transcripts | said) for label, scored in systems.items()}
 
     def _keep_audio(self, test_set: TestSet) -> dict[str, dict[str, str]]:
         kept = {}

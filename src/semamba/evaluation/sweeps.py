@@ -51,7 +51,7 @@ AXES = {
     "room": Axis("s", (0, 0.2, 0.4, 0.6, 0.8), 0, 3),
     "level": Axis("dBFS", (-50, -40, -30, -20, -10), -100, 0),
     "bandwidth": Axis("kHz", (2, 3, 4, 6, 8), 0.5, 8),
-    "length": Axis("s", (1, 2, 5, 10, 30, 60, 120), 0.3, 3600),
+    "length": Axis("s", (1, 2, 5, 10, 30, 60, 90), 0.3, 3600),
 }
 # Noises made by rule, beside the recorded ones.
 RULES = {"hiss": noise.coloured, "hum": noise.hum, "clicks": noise.clicks, "chirps": noise.chirps}
@@ -110,7 +110,7 @@ def _item(material: Material, condition: Condition, name: str, value: float, tur
     kind = noise_kinds(material)[turn % len(noise_kinds(material))]
     whole = name != "length"  # several utterances in a row are not what the text says
     return Item(
-        f"{name}={value:g}/{kind}/{entry.path.stem}",
+        f"{name}={value:g}/{kind}/{index}/{entry.path.stem}",  # speakers may share names of files
         partial(mix, material, condition, index, kind),
         {name: value, "noise": kind},
         entry.text if whole else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,14 +30,14 @@ class Enhancer(BaseEnhancer):
         return Engine(make_core(self.model, channels, options.chunk_seconds), channels, sample_rate, options)
 
 
-def load(name: str | None = None, device: str | None = None) -> Enhancer:
+def load(name: str | Path | None = None, device: str | None = None) -> Enhancer:
     """The enhancer of a shipped model (None: the default), or of a folder with weights.
 
     Raises SemambaError naming the models that exist.
     """
-    name = str(name) if name is not None else checkpoint.DEFAULT_MODEL
+    name = name if name is not None else checkpoint.DEFAULT_MODEL
     chosen = choose_device(device)
-    return Enhancer(checkpoint.load(name, device="cpu"), chosen, name)
+    return Enhancer(checkpoint.load(name, device="cpu"), chosen, str(name))
 
 
 def enhance(x: Wave, sample_rate: int = 16_000, *, model: str | None = None, **options: Any) -> Wave:

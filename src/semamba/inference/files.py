@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,13 +86,13 @@ def default_target(source: Path) -> Path:
 def refuse_overwriting(source: Path, target: Path, overwrite: bool) -> None:
     """Raise SemambaError when `target` exists (be it the source itself) and nobody said that it may be replaced."""
     refuse_replacing_input(source, target, overwrite)
-    if not overwrite and target.exists():
+    if not overwrite and os.path.exists(target):
         raise SemambaError(f"{target}: exists already; allow its replacement by --overwrite")
 
 
 def refuse_replacing_input(source: Path, target: Path, overwrite: bool) -> None:
     """Raise SemambaError when `target` is the source itself and nobody said that it may be replaced."""
-    if not overwrite and target.exists() and source.exists() and target.samefile(source):
+    if not overwrite and os.path.exists(target) and os.path.exists(source) and target.samefile(source):
         raise SemambaError(
             f"{source}: the output would replace the input; choose another -o or allow it by --overwrite"
         )

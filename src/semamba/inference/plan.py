@@ -37,7 +37,7 @@ def plan(inputs: Sequence[str], output: str | None = None, recursive: bool = Fal
     several = len(inputs) > 1
     for text in inputs:
         path = Path(text)
-        if not path.exists() and glob.has_magic(text):
+        if not os.path.exists(text) and glob.has_magic(text):  # False too where nobody may look
             matches = sorted(glob.glob(text, recursive=True))
             several = True
             if not matches:
@@ -46,11 +46,11 @@ def plan(inputs: Sequence[str], output: str | None = None, recursive: bool = Fal
             matches = [text]
         for match in matches:
             one = Path(match)
-            if one.suffix.lower() == ".csv" and one.is_file():
+            if one.suffix.lower() == ".csv" and os.path.isfile(one):
                 several = True
                 found += _listed(one)
                 continue
-            if not one.is_dir():
+            if not os.path.isdir(one):
                 found.append((one, Path(one.name)))
                 continue
             several = True

@@ -139,8 +139,8 @@ def _open(model: Any, device: str) -> Any:
 
 
 def _needs_the_future(model: Any) -> str:
-    from semamba.models.presets import PRESETS
+    from semamba import checkpoint
 
     name = getattr(model, "name", model if isinstance(model, str) else "")
-    causal = ", ".join(name for name in PRESETS if "causal" in name)
+    causal = ", ".join(name for name in checkpoint.shipped() if "causal" in name)
     return f"model '{name}' needs the future and cannot stream; causal models are {causal}"

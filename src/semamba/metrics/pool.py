@@ -9,12 +9,12 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from semamba.processes import follow_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -77,18 +77,7 @@ def new_pool(jobs: int) -> ProcessPoolExecutor:
 
 
 def _prepare_worker() -> None:
-    """One thread per worker, since the files are the parallelism; Ctrl-C is answered by the parent alone.
-
-    A worker whose parent was killed would wait for work for ever, since it holds both ends of the queue itself.
-    """
+    """One thread per worker, since the files are the parallelism."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    follow_parent()

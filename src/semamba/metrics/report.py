@@ -45,7 +45,7 @@ def column_names(models: Sequence[str]) -> list[str]:
 
     Raises SemambaError when a model is given twice or would be taken for the column of the recordings.
     """
-    paths = [Path(model).parts for model in models]
+    paths = [(Path(model).resolve() if Path(model).is_dir() else Path(model)).parts for model in models]
     names = []
     for own in paths:
         same = [sum(other[-n:] == own[-n:] for other in paths) for n in range(1, len(own) + 1)]
@@ -219,6 +219,6 @@ def _t_975(degrees: int) -> float:
 
 def _replace(path: Path, text: str) -> None:
     try:
-        write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline=""))
+        write_atomic(path, lambda temporary: temporary.write_text(text, "utf-8", "surrogateescape", newline=""))
     except OSError as error:
         raise SemambaError(f"{path}: cannot be written ({error.strerror or error})") from None

@@ -88,10 +88,10 @@ class Recognition:
 
 
 def recognition(scored: Sequence[Scored], transcripts: Mapping[str, str]) -> Recognition:
-    """Errors of every file that was heard; transcripts are found by name without folder and suffix."""
+    """Errors of every file that was heard; transcripts are found by name, or by name without folder and suffix."""
     files, left_out = {}, {}
     for result in scored:
-        reference = transcripts.get(Path(result.name).stem)
+        reference = transcripts.get(result.name, transcripts.get(Path(result.name).stem))
         if result.heard is None:
             left_out[result.name] = next(iter(result.problems.values()), "was not given to the recogniser")
         elif reference is None:

@@ -21,7 +21,6 @@ from torch import Tensor
 from semamba import checkpoint, config
 from semamba.data.dataset import Pair
 from semamba.errors import SemambaError, out_of_memory
-from semamba.metrics.pool import new_pool
 from semamba.train import state
 from semamba.train.distributed import Ranks, choose_device
 from semamba.train.recipe import Recipe
@@ -71,8 +70,7 @@ class Run:
 
         `batches` gives this rank's rows. `slice_seconds` ends this part of the run; the schedule does not know of it.
         """
-        if recipe.train.steps == "auto" and budget is None:
-            raise SemambaError("train.steps is 'auto', which needs a time budget: give --time-budget, or a step count")
+        check_start(recipe, folder, budget, resume)
         self.ranks = ranks or Ranks(choose_device(recipe.train.device))
         check_share(recipe, self.ranks)
         self.recipe, self.folder, self.batches, self.pairs = recipe, RunFolder(folder), batches, pairs
@@ -92,8 +90,6 @@ class Run:
         t = start(self.recipe, self.ranks.device, self.ranks)
         path = self.folder.state if resume in ("auto", "never") else Path(resume)
         own = path.resolve() == self.folder.state.resolve()
-        if resume == "never" and path.exists():
-            raise SemambaError(f"{path}: a run exists here; give another --out, or --resume auto to go on with it")
         if resume != "never" and (resume != "auto" or path.exists()):
             state.load_state(t, path)
             if own:
@@ -229,18 +225,17 @@ class Run:
         if t.scores and t.scores.get("step") == t.step:
             return
         begun = time.monotonic()
-        with new_pool(cfg.jobs) as pool:
-            if "validation" not in self.meta:
-                noisy = score_all(((pair.clean, pair.noisy) for pair in self.pairs), pool)
-                if not math.isfinite(noisy[cfg.score]):
-                    raise SemambaError(
-                        f"valid.score={cfg.score} is defined for none of the {len(self.pairs)} validation pairs, so no "
-                        "weights could be chosen by it; give longer pairs with speech in them, or another valid.score"
-                    )
-                self.meta["validation"] = {"pairs": len(self.pairs), "noisy": noisy}
-                checkpoint.write_json(self.folder.description, self.meta)
-                self.display.say(f"unprocessed validation pairs: {terms(noisy)}")
-            scores = validate(t.ema.model, t.spectrum, self.pairs, t.device, pool)
+        if "validation" not in self.meta:
+            noisy = score_all(((pair.clean, pair.noisy) for pair in self.pairs), cfg.jobs)
+            if not math.isfinite(noisy[cfg.score]):
+                raise SemambaError(
+                    f"valid.score={cfg.score} is defined for none of the {len(self.pairs)} validation pairs, so no "
+                    "weights could be chosen by it; give longer pairs with speech in them, or another valid.score"
+                )
+            self.meta["validation"] = {"pairs": len(self.pairs), "noisy": noisy}
+            checkpoint.write_json(self.folder.description, self.meta)
+            self.display.say(f"unprocessed validation pairs: {terms(noisy)}")
+        scores = validate(t.ema.model, t.spectrum, self.pairs, t.device, cfg.jobs)
         self._validation_seconds = time.monotonic() - begun
         t.scores = {**scores, "step": float(t.step)}
         tracker.write(t.step, "valid", scores, seconds=round(self._validation_seconds, 1))
@@ -280,6 +275,15 @@ class Run:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def check_start(recipe: Recipe, folder: Path, budget: float | None, resume: str | Path) -> None:
+    """What can be refused before any audio is read."""
+    if recipe.train.steps == "auto" and budget is None:
+        raise SemambaError("train.steps is 'auto', which needs a time budget: give --time-budget, or a step count")
+    saved = RunFolder(folder).state
+    if resume == "never" and saved.exists():
+        raise SemambaError(f"{saved}: a run exists here; give another --out, or --resume auto to go on with it")
 
 
 def check_share(recipe: Recipe, ranks: Ranks) -> None:

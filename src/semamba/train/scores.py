@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import Executor
 
 import numpy as np
 from numpy.typing import NDArray
+
+from semamba.metrics.pool import map_isolated
 
 SCORES = ("pesq", "stoi", "si_sdr")
 
 Wave = NDArray[np.float32]
 
 
-def score_all(signals: Iterable[tuple[Wave, Wave]], pool: Executor) -> dict[str, float]:
+def score_all(signals: Iterable[tuple[Wave, Wave]], jobs: int) -> dict[str, float]:
     """Mean PESQ-WB, STOI and SI-SDR of (clean, other) signals; NaN where a measure is defined for none of them.
 
-    `unscored` counts the single measures that were not defined, for example of a silent output.
+    `unscored` counts the single measures that were not defined, for example of a silent output, or whose worker died.
     """
-    futures = [pool.submit(score_pair, clean, other) for clean, other in signals]
-    scored = [future.result() for future in futures]
+    numbered = map_isolated(score_pair, signals, jobs, on_crash=lambda _: {})
+    scored = [scores for _, scores in sorted(numbered, key=lambda item: item[0])]
     means = {}
     for name in SCORES:
         values = [scores[name] for scores in scored if name in scores]
@@ -28,10 +29,11 @@ def score_all(signals: Iterable[tuple[Wave, Wave]], pool: Executor) -> dict[str,
     return means
 
 
-def score_pair(clean: Wave, enhanced: Wave) -> dict[str, float]:
-    """Scores of one pair, runs in a worker process without torch; a measure that is not defined is left out."""
+def score_pair(signals: tuple[Wave, Wave]) -> dict[str, float]:
+    """Scores of (clean, enhanced), in a worker process without torch; a measure that is not defined is left out."""
     from semamba.metrics import intrusive
 
+    clean, enhanced = signals
     measures = {"pesq": intrusive.pesq_wb, "stoi": intrusive.stoi, "si_sdr": intrusive.si_sdr}
     scores = {}
     for name, measure in measures.items():

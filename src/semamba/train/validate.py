@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
-
 import torch
 from torch import nn
 
@@ -24,7 +22,7 @@ def enhance(model: nn.Module, spectrum: Spectrum, noisy: Wave, device: torch.dev
 
 
 def validate(
-    model: nn.Module, spectrum: Spectrum, pairs: list[Pair], device: torch.device, pool: Executor
+    model: nn.Module, spectrum: Spectrum, pairs: list[Pair], device: torch.device, jobs: int
 ) -> dict[str, float]:
-    """Mean scores of the enhanced pairs; see `score_all`. The pool scores one pair while the next is enhanced."""
-    return score_all(((pair.clean, enhance(model, spectrum, pair.noisy, device)) for pair in pairs), pool)
+    """Mean scores of the enhanced pairs; see `score_all`. `jobs` processes score pairs while others are enhanced."""
+    return score_all(((pair.clean, enhance(model, spectrum, pair.noisy, device)) for pair in pairs), jobs)

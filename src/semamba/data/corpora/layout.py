@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -132,7 +133,7 @@ def pair_up(layout: Layout, where: str, clean: dict[str, Path], noisy: dict[str,
 
 def choose(names: Iterable[str], share: float) -> set[str]:
     """About `share` of the names, at least one of two or more; the same whenever it is asked for the same names."""
-    unique = sorted(set(names), key=lambda name: sha256(name.encode()).hexdigest())
+    unique = sorted(set(names), key=lambda name: sha256(os.fsencode(name)).hexdigest())
     size = min(max(math.floor(share * len(unique) + 0.5), 1), len(unique) - 1) if share > 0 and len(unique) > 1 else 0
     return set(unique[:size])
 

@@ -10,7 +10,6 @@ import csv
 import json
 import multiprocessing
 import os
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -25,6 +24,7 @@ from semamba.data.corpora.layout import PAIR, Corpus, Layout, Unit, Wishes
 from semamba.data.manifest import Entry, Manifest
 from semamba.errors import SemambaError
 from semamba.files import write_atomic
+from semamba.processes import follow_parent
 
 JOURNAL, MANIFEST, PROBLEMS = "prepared.jsonl", "manifest.csv", "problems.csv"
 _KEPT = ("seconds", "note", "linked")  # of a record, in the journal
@@ -118,7 +118,7 @@ def _results(units: list[Unit], out: Path, settings: Settings, jobs: int) -> Ite
         yield from map(work, units)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=_leave_signals_to_parent) as pool:
+    with ProcessPoolExecutor(jobs, context, initializer=follow_parent) as pool:
         try:
             yield from pool.map(work, units, chunksize=_CHUNK)
         except BrokenProcessPool:
@@ -127,10 +127,6 @@ def _results(units: list[Unit], out: Path, settings: Settings, jobs: int) -> Ite
             ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _leave_signals_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _stamp(unit: Unit, settings: Settings) -> list[Any]:
