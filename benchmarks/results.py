@@ -31,8 +31,8 @@ from semamba.profiling.spec import Measured, Spec
 
 ROOT = Path(__file__).resolve().parents[1]
 SETS = {
-    "valid/paired": "VoiceBank-DEMAND training-set pairs of two speakers kept out of training, not the published test set. They chose"
-    " the checkpoint and the weight of the perceptual term, so their figures are slightly optimistic",
+    "valid/paired": "VoiceBank-DEMAND training-set pairs of two speakers kept out of training, not the published test "
+    "set. They chose the checkpoint and the weight of the perceptual term, so their figures are slightly optimistic",
     "test/dns_synth_upf": "DNS-Challenge style mixes",
     "test/dns2020_test": "part of the DNS-2020 no-reverb test set",
 }
