@@ -102,7 +102,7 @@ def test_video_is_read_in_blocks_and_gets_its_picture_back(tmp_path: Path) -> No
 
 def test_a_video_that_is_given_up_is_not_copied_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
-    make_video(source, seconds=20)
+    make_video(source, seconds=5)
     from semamba.audio.media import MediaEncoder
 
     muxed: list[int] = []
