@@ -209,14 +209,34 @@ def test_headers_that_ask_for_memory(client: httpx.Client, server: Running, chan
     assert not server.left_behind()
 
 
+STREAM = b'--x\r\nContent-Disposition: form-data; name="stream"\r\n\r\ntrue\r\n'
+
+
 def half_an_upload(server: Running, content: bytes) -> socket.socket:
     """A connection that announced `content` and sent half of it."""
-    address, port = server.url.removeprefix("http://").split(":")
-    line = socket.create_connection((address, int(port)))
-    body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + content + b"\r\n--x--\r\n"
-    head = f"POST /v1/enhance HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
-    line.sendall(head.encode() + b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + body[: len(body) // 2])
+    line, body = announce(server, content)
+    line.sendall(body[: len(body) // 2])
     return line
+
+
+def announce(
+    server: Running, content: bytes, fields: bytes = b"", buffer: int | None = None
+) -> tuple[socket.socket, bytes]:
+    """A connection that has sent the headers of an upload, and the body that belongs to them."""
+    address, port = server.url.removeprefix("http://").split(":")
+    line = socket.socket()
+    if buffer is not None:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    line.connect((address, int(port)))
+    body = (
+        fields
+        + b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+        + content
+        + b"\r\n--x--\r\n"
+    )
+    head = f"POST /v1/enhance HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    line.sendall(head.encode() + b"Content-Type: multipart/form-data; boundary=x\r\n\r\n")
+    return line, body
 
 
 def test_a_client_that_leaves_while_sending(server: Running) -> None:
@@ -228,13 +248,30 @@ def test_a_client_that_leaves_while_sending(server: Running) -> None:
 
 def test_a_client_that_leaves_while_it_is_worked_on(server: Running) -> None:
     content = encode(noisy(29))
-    body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + content + b"\r\n--x--\r\n"
-    address, port = server.url.removeprefix("http://").split(":")
-    for fields in (b"", b'--x\r\nContent-Disposition: form-data; name="stream"\r\n\r\ntrue\r\n'):
-        with socket.create_connection((address, int(port))) as line:
-            head = f"POST /v1/enhance HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(fields + body)}\r\n"
-            line.sendall(head.encode() + b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + fields + body)
+    for fields in (b"", STREAM):
+        line, body = announce(server, content, fields)
+        with line:
+            line.sendall(body)
             assert settled(lambda: any(path.suffix == ".wav" for path in server.shop.folder.rglob("*")))
+        assert not server.left_behind()
+
+
+def test_a_client_that_does_not_read_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    silence = encode(np.zeros((1, 300 * 16_000), np.float32))  # quickly done, and more than buffers hold
+    with running(Settings(jobs=1)) as server:
+        line, body = announce(server, silence, buffer=4096)
+        with line:  # the whole answer is ready: only the sending waits
+            line.sendall(body)
+            assert settled(lambda: server.shop.gate.inside == 1)
+            answer = httpx.post(server.url + "/v1/enhance", files={"file": ("a.wav", encode(noisy(0.1)))}, timeout=60)
+            assert answer.status_code == 200 and settled(lambda: server.shop.gate.inside == 1)
+        assert settled(lambda: server.shop.gate.inside == 0)
+        monkeypatch.setattr("semamba.web.server.SEND_SECONDS", 0.5)
+        line, body = announce(server, silence, STREAM, buffer=4096)
+        with line:  # an answer in the making: the client is given up
+            line.sendall(body)
+            assert settled(lambda: server.shop.gate.inside == 1)
+            assert settled(lambda: server.shop.gate.inside == 0, 60)
         assert not server.left_behind()
 
 

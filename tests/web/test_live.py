@@ -136,10 +136,16 @@ def test_too_many_streams(server: Running, monkeypatch: pytest.MonkeyPatch) -> N
     with connect(server.socket) as first:
         hello(first, rate=16_000)
         with connect(server.socket) as second:
-            assert "later" in json.loads(second.recv(timeout=10))["error"]
+            assert "later" in hello(second, rate=16_000)["error"]
             with pytest.raises(ConnectionClosed) as caught:
                 second.recv(timeout=10)
             assert caught.value.rcvd is not None and caught.value.rcvd.code == 1013
+
+
+def test_those_who_say_nothing_hold_no_place(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "STREAMS", 1)
+    with connect(server.socket), connect(server.socket), connect(server.socket) as third:
+        assert hello(third, rate=16_000)["type"] == "ready" and server.shop.live.count == 1
 
 
 def test_silence_on_the_line_ends_it(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:

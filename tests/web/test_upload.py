@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from semamba.web import upload
 from semamba.web.settings import ProblemError
 from semamba.web.upload import Upload, clean_name, receive_upload
 from tests.web.serving import encode, noisy
@@ -45,9 +46,9 @@ def status(body: bytes, folder: Path, **more: object) -> int:
 @pytest.mark.parametrize("size", [1, 7, 1000, 1 << 20])
 def test_however_it_is_cut(size: int, tmp_path: Path) -> None:
     body = part("mix", b"0.5") + part("file", WAV, "talk.wav") + part("pcs", b"true") + END
-    upload = receive(body, tmp_path, size)
-    assert upload.fields == {"mix": "0.5", "pcs": "true"} and upload.name == "talk.wav"
-    assert upload.path.read_bytes() == WAV and upload.path.suffix == ".wav"
+    got = receive(body, tmp_path, size)
+    assert got.fields == {"mix": "0.5", "pcs": "true"} and got.name == "talk.wav"
+    assert got.path.read_bytes() == WAV and got.path.suffix == ".wav"
 
 
 def test_too_much_is_noticed_while_it_arrives(tmp_path: Path) -> None:
@@ -65,6 +66,22 @@ def test_too_much_is_noticed_while_it_arrives(tmp_path: Path) -> None:
         asyncio.run(receive_upload(headers, endless(), tmp_path, 50_000))
     assert caught.value.status == 413 and sent <= 52_000
     assert (tmp_path / "upload").stat().st_size <= 50_000
+
+
+@pytest.mark.parametrize("pause", [0.0005, 60.0])
+def test_a_body_that_stands_still_or_trickles(pause: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "_PATIENCE", 0.2)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield part("file", b"", "a.wav")[:-2]
+        while True:
+            await asyncio.sleep(pause)
+            yield b"x" * round(200 * pause)  # a tenth of what is asked for
+
+    headers = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
+    with pytest.raises(ProblemError, match="too slowly") as caught:
+        asyncio.run(receive_upload(headers, slow(), tmp_path, 50_000))
+    assert caught.value.status == 408
 
 
 def test_a_stated_length_is_enough_to_refuse(tmp_path: Path) -> None:

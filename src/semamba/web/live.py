@@ -95,17 +95,21 @@ class LiveDesk:
 
     async def serve(self, line: Line) -> None:
         """One client from its hello to its end; what is wrong is told in JSON before the line is closed."""
-        if self.count >= STREAMS:
+        try:
+            hello = await self._greet(line)
+        except ProblemError as error:
+            await _refuse(line, error)
+            return
+        if self.count >= STREAMS:  # not before: whoever has no token and says nothing must not hold a place
             await _end(line, _TRY_LATER, f"{STREAMS} live streams are running; try again later")
             return
         self.count += 1
         try:
-            hello = await self._greet(line)
             streamer = await self._work(lambda: self._streamer(hello))
             await line.send_json({"type": "ready", "latency_samples": streamer.latency_samples, "rate": hello.rate})
             await self._follow(line, hello, streamer)
         except ProblemError as error:
-            await _end(line, _POLICY if error.status in (401, 403) else _BAD_DATA, error.message)
+            await _refuse(line, error)
         except SemambaError as error:
             await _end(line, _BAD_DATA, str(error))
         finally:
@@ -242,6 +246,10 @@ def _parse(message: str | bytes | None) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ProblemError(422, "expected a JSON object in a text message")
     return content
+
+
+async def _refuse(line: Line, error: ProblemError) -> None:
+    await _end(line, _POLICY if error.status in (401, 403) else _BAD_DATA, error.message)
 
 
 async def _end(line: Line, code: int, words: str) -> None:

@@ -24,6 +24,7 @@ _MEANINGS = {
     401: "The server needs a token.",
     403: "The host name is not known to the server, or the request comes from the page of another site.",
     404: "There is no such thing here.",
+    408: "The file comes too slowly.",
     413: "The file is too large or the sound too long for this server.",
     415: "This is no sound that can be read.",
     422: "An option makes no sense, or the file is damaged.",
@@ -61,7 +62,7 @@ ENHANCE: dict[str, Any] = {
     "summary": "Enhance a file",
     "responses": {
         200: {"description": "The sound.", "content": {"application/octet-stream": _BINARY, "audio/*": _BINARY}},
-        **_errors(400, 401, 403, 413, 415, 422, 429),
+        **_errors(400, 401, 403, 408, 413, 415, 422, 429),
     },
     "openapi_extra": {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
 }

@@ -22,6 +22,7 @@ from fastapi import FastAPI, HTTPException, Request, Response, WebSocket, WebSoc
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.requests import ClientDisconnect
 
 from semamba import __version__
 from semamba.inference.files import CancelledError
@@ -37,6 +38,7 @@ from semamba.web.upload import receive_upload
 T = TypeVar("T")
 
 GRACE_SECONDS = 300  # that running work may take after the signal to stop
+SEND_SECONDS = 30  # that a client may take to accept what the buffers of the connection do not hold
 CLOSED_REQUEST = 499  # nobody reads it: the client has left
 
 # Windows may have told Python something else about these, and browsers insist on the right type of a module.
@@ -83,13 +85,18 @@ class Sending(Response):
         self.init_headers(headers)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def pass_on(message: dict[str, Any]) -> None:
+            async with asyncio.timeout(SEND_SECONDS):
+                await send(message)
+
         async with self._stack:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            piece = self._first
-            while piece:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-                piece = await self._rest()
-            await send({"type": "http.response.body", "body": b""})
+            with contextlib.suppress(TimeoutError, CancelledError):  # nobody reads; the connection is broken off
+                await pass_on({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                piece = self._first
+                while piece:
+                    await pass_on({"type": "http.response.body", "body": piece, "more_body": True})
+                    piece = await self._rest()
+                await pass_on({"type": "http.response.body", "body": b""})
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -133,8 +140,12 @@ def _answer_problems(app: FastAPI) -> None:
     @app.exception_handler(ProblemError)
     async def problem(_: Request, error: ProblemError) -> JSONResponse:
         # An upload that was not read to its end must not be taken for the next request.
-        headers = {**error.headers, **({"connection": "close"} if error.status in (400, 413, 415, 429) else {})}
+        headers = {**error.headers, **({"connection": "close"} if error.status in (400, 408, 413, 415, 429) else {})}
         return JSONResponse({"error": error.message}, error.status, headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> Response:
+        return Response(status_code=CLOSED_REQUEST)
 
     @app.exception_handler(404)
     @app.exception_handler(405)
@@ -159,7 +170,8 @@ def _add_files(app: FastAPI, shop: Workshop) -> None:
             upload = await receive_upload(request.headers, request.stream(), Path(folder), shop.settings.max_bytes)
             order = parse_order(upload.fields)
             shop.catalogue.check(order.model)
-            await stack.enter_async_context(shop.gate.slot())
+            turn = await stack.enter_async_context(contextlib.AsyncExitStack())
+            await turn.enter_async_context(shop.gate.slot())
             enhancer = await shop.work(lambda: shop.catalogue.get(order.model))
             production = Production(enhancer, upload, order, shop.settings)
             watch = asyncio.create_task(_cancel_when_gone(request, production))
@@ -174,6 +186,8 @@ def _add_files(app: FastAPI, shop: Workshop) -> None:
                 first = await next_piece()
             except CancelledError:
                 return Response(status_code=CLOSED_REQUEST)
+            if not order.stream:
+                await turn.aclose()  # the work is done; the next may begin while this client reads
             headers = dict(production.headers)
             if production.warnings:
                 headers["x-warning"] = " | ".join(production.warnings).encode("ascii", "replace").decode()[:500]

@@ -6,6 +6,7 @@ The only file that imports `python_multipart`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,8 @@ from semamba.web.settings import ProblemError
 _FIELD_BYTES = 4096  # of all fields together
 _HEADER_BYTES = 4096  # of one part
 _PARTS = 16
+_PATIENCE = 20  # s that a body may stand still, ...
+_LEAST_RATE = 2000  # ... or be late against so many bytes a second
 _WRITE = 1 << 20  # bytes gathered before the disk is bothered
 
 # What FFmpeg may be shown: playlists and the like could make it open other files or addresses.
@@ -48,7 +51,7 @@ class Upload:
 async def receive_upload(
     headers: Mapping[str, str], body: AsyncIterator[bytes], folder: Path, max_bytes: int
 ) -> Upload:
-    """Read `body` into `folder`. Raises ProblemError 413, 415, 422 or 400, as soon as there is a reason."""
+    """Read `body` into `folder`. Raises ProblemError 408, 413, 415, 422 or 400, as soon as there is a reason."""
     kind, parameters = parse_options_header(headers.get("content-type", ""))
     if kind != b"multipart/form-data" or not parameters.get(b"boundary"):
         raise ProblemError(415, "send the sound as multipart/form-data with a part named 'file'")
@@ -60,7 +63,7 @@ async def receive_upload(
     with open(folder / "upload", "wb") as spool:
         form = _Form(parameters[b"boundary"], spool, max_bytes, too_large)
         try:
-            async for chunk in body:
+            async for chunk in _timely(body):
                 form.feed(chunk)
                 if len(form.gathered) >= _WRITE:
                     await asyncio.to_thread(form.write)
@@ -76,6 +79,21 @@ async def receive_upload(
     path = folder / f"input{_suffix(folder / 'upload', name)}"
     (folder / "upload").rename(path)
     return Upload(path, name, form.fields)
+
+
+async def _timely(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The chunks of `body`, as long as they come: what waits here holds a place that others want."""
+    started, received = time.monotonic(), 0
+    while True:
+        try:
+            async with asyncio.timeout(started + _PATIENCE + received / _LEAST_RATE - time.monotonic()):
+                chunk = await anext(body, None)
+        except TimeoutError:
+            raise ProblemError(408, "the file comes too slowly") from None
+        if chunk is None:
+            return
+        received += len(chunk)
+        yield chunk
 
 
 class _Form:
