@@ -96,3 +96,13 @@ def test_follows_pesq_on_recorded_pairs(shared_dir) -> None:  # type: ignore[no-
     within = [(values - values.mean(1, keepdims=True)).ravel() for values in (all_raw, all_distances)]
     assert np.corrcoef(*within)[0, 1] < -0.98
     assert np.abs(4.5 - all_distances - all_raw).mean() < 0.3
+
+
+def test_tables_made_in_inference_serve_training() -> None:
+    perceptual._tables.cache_clear()
+    clean = speech_like()
+    with torch.inference_mode():
+        perceptual.distance(clean, clean)
+    enhanced = (0.9 * clean).requires_grad_()
+    perceptual.distance(enhanced, clean).sum().backward()
+    assert enhanced.grad is not None

@@ -117,6 +117,8 @@ def _hertz(bark: Tensor) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)  # they outlive the call, and gradients pass by them in another
+@torch.no_grad()
 def _tables(device: torch.device) -> _Tables:
     frequency = torch.arange(N_FFT // 2 + 1, dtype=torch.float64) * 16_000 / N_FFT
     half_bin = 8_000 / N_FFT

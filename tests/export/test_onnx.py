@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semamba import checkpoint
+from semamba import checkpoint, models
 from semamba.errors import SemambaError
 from semamba.export.onnx import TOLERANCE, export, probe
 from semamba.export.runtime import OnnxEnhancer
 from semamba.inference.enhance import Enhancer
+from semamba.models.basic import BasicConfig
+from semamba.models.mixers import MixerConfig
 from tests.export.conftest import store
 
 onnx = pytest.importorskip("onnx", reason="graphs are written with onnx: pip install 'semamba[export]'")
@@ -83,6 +85,14 @@ def test_a_memory_that_grows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SemambaError, match="number of frames that grows"):
         export(store("forgetless", tmp_path), tmp_path / "graphs")
     assert not (tmp_path / "graphs").exists()
+
+
+def test_a_model_that_keeps_the_length_that_was_traced_is_refused(tmp_path: Path) -> None:
+    config = BasicConfig(channels=(16, 8), blocks=1, mixer=MixerConfig("mamba", chunk=8, d_state=4))
+    checkpoint.save(tmp_path / "model", models.build(config), {})
+    with pytest.raises(SemambaError, match="cannot be exported for any length"):
+        export(tmp_path / "model", tmp_path / "graphs")
+    assert not list((tmp_path / "graphs").iterdir())
 
 
 def test_an_export_is_not_overwritten_by_accident(exported: dict[str, Path]) -> None:

@@ -107,6 +107,9 @@ def test_says_what_is_wrong(exported: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(SemambaError, match="is not the file that model.json describes"):
         OnnxEnhancer(tmp_path)
+    (tmp_path / "model.json").write_text(json.dumps({"format": 1}))
+    with pytest.raises(SemambaError, match="'form' is missing; export the model anew"):
+        OnnxEnhancer(tmp_path)
     (tmp_path / "model.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(SemambaError, match="export the model anew"):
         OnnxEnhancer(tmp_path)

@@ -113,3 +113,9 @@ def test_a_model_in_chunks_waits_no_longer_than_its_latency_says() -> None:
 def test_an_advanced_model_makes_no_promise_about_latency() -> None:
     with pytest.raises(SemambaError, match="mixer.chunk"):
         AdvancedModel(AdvancedConfig(mixer=MixerConfig(chunk=4)))
+
+
+def test_a_causal_model_cannot_use_the_level_of_the_whole() -> None:
+    config = small("mamba", False).config
+    with pytest.raises(SemambaError, match="normalise"):
+        BasicModel(replace(config, normalise="rms"))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from semamba.errors import SemambaError
 from semamba.models import build
 from semamba.models.causal import CausalConfig, CausalModel, triangular_bands
 from semamba.models.complexity import profile
@@ -176,3 +177,9 @@ def test_the_small_preset_keeps_its_budget() -> None:
     cost = profile(PRESETS["causal-small"])
     assert cost.honest_macs_per_second <= 300e6
     assert cost.latency_ms is not None and cost.latency_ms <= 32
+
+
+@pytest.mark.parametrize("heads", [0, -4, 5])
+def test_heads_that_share_nothing_evenly_are_refused(heads: int) -> None:
+    with pytest.raises(SemambaError, match="heads"):
+        build(replace(SMALL, heads=heads))

@@ -150,3 +150,7 @@ def test_a_chunked_mixer_refuses_a_state() -> None:
 def test_a_chunk_where_it_means_nothing_is_refused_by_name(config: MixerConfig) -> None:
     with pytest.raises(SemambaError, match="mixer.chunk"):
         build_mixer(config, 8)
+
+
+def test_a_chunked_mixer_of_nothing() -> None:
+    assert chunked(4)(torch.randn(1, 0, 8))[0].shape == (1, 0, 8)

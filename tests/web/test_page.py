@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import pytest
 import soundfile
 
 import semamba
+from semamba import checkpoint, models
+from semamba.models.basic import BasicConfig
+from semamba.models.mixers import MixerConfig
 from semamba.web.settings import STATIC, Settings
 from tests.web.serving import Running, encode, noisy, running
 
@@ -307,10 +311,111 @@ def test_recording(page: Page, site: Running) -> None:
     assert wave.shape[1] > 40_000
 
 
+MICROPHONES = """
+    window.streams = [];
+    const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = async (wish) => (streams.push(await open(wish)), streams.at(-1));
+"""
+LISTENING = "return streams.filter((stream) => stream.active).length"
+
+
+def test_no_microphone_is_left_open(page: Page, site: Running) -> None:
+    page.open(site.url).run(MICROPHONES)
+    page.run("const button = document.getElementById('record'); button.click(); button.click();")
+    page.wait(lambda: page.state == "recording" and "0:01" in page.text("recording-time"))
+    assert page.run("return streams.length") == 1
+    page.upload(encode(noisy(0.5)), "other.wav")
+    page.finished()
+    assert page.text("name") == "other.wav" and page.run(LISTENING) == 0
+    page.click("again")
+    page.run("document.getElementById('record').click(); document.getElementById('tab-live').click();")
+    page.wait(lambda: page.run("return streams.length") == 2)
+    page.wait(lambda: page.run(LISTENING) == 0)
+    page.click("tab-file")
+    assert page.state == "empty" and not page.complaints()
+
+
+def test_a_microphone_that_goes_ends_the_session_in_words(page: Page, site: Running) -> None:
+    page.open(site.url).run(MICROPHONES)
+    page.click("at-server")
+    page.click("tab-live")
+    page.click("live-toggle")
+    page.wait(lambda: "0:02" in page.text("live-facts"))
+    page.run("const track = streams[0].getTracks()[0]; track.stop(); track.onended();")
+    page.finished()
+    assert page.text("name") == "live.wav" and page.run(LISTENING) == 0
+
+
+def test_work_on_another_file_does_not_land_on_a_live_session(page: Page, site: Running) -> None:
+    page.open(site.url).click("at-browser")
+    page.upload(encode(noisy(58)), "long.wav")
+    page.wait(lambda: page.state == "working")
+    page.click("tab-live")
+    page.click("live-toggle")
+    page.wait(lambda: "0:02" in page.text("live-facts"))
+    page.click("live-toggle")
+    page.wait(lambda: page.text("name") == "live.wav")
+    page.finished()
+    time.sleep(3)
+    wave, rate, _ = page.download("live.enhanced.wav")
+    assert wave.shape[1] < 30 * rate
+
+
+def test_stopped_work_can_be_tried_again(page: Page, site: Running) -> None:
+    page.open(site.url).click("at-browser")
+    page.upload(encode(noisy(20)), "talk.wav")
+    page.wait(lambda: page.state == "working")
+    page.click("cancel")
+    page.wait(lambda: page.state == "failed")
+    assert page.run("return document.activeElement.id") == "retry"
+    page.click("retry")
+    page.finished()
+    assert not page.run("return document.getElementById('retry').checkVisibility()")
+
+
+CHOOSE = "const m = document.getElementById('model'); m.value = arguments[0]; m.dispatchEvent(new Event('change'));"
+
+
+def test_a_model_that_no_browser_runs(page: Page, tmp_path: Path) -> None:
+    mixer = MixerConfig("mamba", bidirectional=False)
+    stft = replace(BasicConfig().stft, framing="causal")
+    config = BasicConfig(stft=stft, channels=(16, 8), blocks=1, mixer=mixer)
+    checkpoint.save(tmp_path / "mine", models.build(config), {})
+    with running(Settings(model=str(tmp_path / "mine"))) as site:
+        page.open(site.url)
+        page.run(CHOOSE, "causal-small")
+        page.click("at-browser")
+        page.run(CHOOSE, "mine")
+        page.upload(encode(noisy(0.5)), "talk.wav")
+        page.wait(lambda: "runs on the server only" in page.message)
+        page.click("at-server")
+        page.finished()
+
+
+def test_seeking_does_not_pile_up_work(page: Page, site: Running) -> None:
+    page.open(site.url).upload(encode(noisy(5)), "talk.wav")
+    page.finished()
+    page.click("loop")
+    page.click("play")
+    page.run(
+        "const seek = document.getElementById('seek');"
+        "for (let i = 0; i < 100; i++) { seek.value = i / 200; seek.dispatchEvent(new Event('input')); }"
+        "window.frames = 0; const ask = requestAnimationFrame;"
+        "window.requestAnimationFrame = (what) => { window.frames += 1; return ask(what); };"
+    )
+    time.sleep(1)
+    assert 0 < page.run("return window.frames") < 300
+    page.press(" ")
+
+
 def test_the_page_asks_for_the_token(page: Page) -> None:
     with running(Settings(token="open sesame")) as site:
         page.driver.get(site.url)
         page.wait(lambda: page.run("return document.getElementById('ask').open"))
+        assert not page.driver.find_element("id", "ask-again").is_displayed()
+        page.driver.find_element("id", "token").send_keys("something else")
+        page.click("token-ok")
+        page.wait(lambda: page.driver.find_element("id", "ask-again").is_displayed())
         page.driver.find_element("id", "token").send_keys("open sesame")
         page.click("token-ok")
         page.wait(lambda: page.run("return document.body.dataset.ready === 'yes'"))

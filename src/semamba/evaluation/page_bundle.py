@@ -26,7 +26,7 @@ def page(template: Path, styles: Sequence[Path], scripts: Sequence[Path], title:
         "title": html.escape(title),
         "style": "\n".join(_read(path) for path in styles),
         "script": bundle(scripts).replace("</", "<\\/"),
-        "data": json.dumps(data, ensure_ascii=False, allow_nan=False).replace("</", "<\\/"),
+        "data": json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),  # no "<!--" either
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _read(template))
 

@@ -35,6 +35,7 @@ Samples = npt.NDArray[np.float32]
 
 DESCRIPTION = "model.json"
 FORMAT = 1  # of the description
+_KEYS = {"name", "kind", "form", "stft", "normalise", "input", "output", "states", "graphs"}
 
 
 class OnnxEnhancer(BaseEnhancer):
@@ -156,6 +157,8 @@ def read_description(directory: Path) -> dict[str, Any]:
         raise SemambaError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise SemambaError(f"{path}: not a description of format {FORMAT}; export the model anew")
+    if lacking := _KEYS - described.keys():
+        raise SemambaError(f"{path}: '{min(lacking)}' is missing; export the model anew")
     return described
 
 

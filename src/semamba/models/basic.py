@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semamba.errors import SemambaError
 from semamba.models.layers import TimeConv
 from semamba.models.mixers import MixerConfig, build_mixer, refuse_state
 from semamba.spectrum import StftConfig, magnitude
@@ -63,6 +64,8 @@ class BasicModel(nn.Module):
 
     def __init__(self, config: BasicConfig) -> None:
         super().__init__()
+        if config.normalise != "none" and config.causal and config.stft.framing == "causal":
+            raise SemambaError("normalise: a stream has no level of a whole signal; a causal basic model takes 'none'")
         self.config, self.stft = config, config.stft
         self.causal, self.normalise = config.causal, config.normalise
         sizes = (config.stft.n_bins, *config.channels)

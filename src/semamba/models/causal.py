@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semamba.errors import SemambaError
 from semamba.models.mamba import Mamba, MambaConfig, MambaState, RMSNorm
 from semamba.ops import frequency_attention, frequency_conv
 from semamba.spectrum import StftConfig, magnitude
@@ -226,6 +227,8 @@ class FrequencyAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
+        if heads < 1 or dim % heads:
+            raise SemambaError(f"heads: d_model ({dim}) must be a multiple of it, got {heads}")
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)

@@ -127,6 +127,8 @@ class ChunkedMamba(BidirectionalMamba):
     def along(self, x: Tensor, axis: int) -> Tensor:
         if axis == 2:
             return Mixer.along(self, x, axis)
+        if x.shape[1] == 0:
+            return x
         whole = x.shape[1] - x.shape[1] % self.chunk
         chunks = x[:, :whole].unflatten(1, (-1, self.chunk)).flatten(0, 1)  # (B L / chunk, chunk, F, d)
         parts = [self.backwards.along(chunks, 1).reshape(x[:, :whole].shape)] if whole else []

@@ -84,12 +84,13 @@ def fused_pair(
     for layer in (forwards, backwards):
         _check(x, layer, None, False)
     rows, halves = x.contiguous(), weight.chunk(2, dim=1)
-    through = torch.eye(weight.shape[0]) + halves[0] + halves[1]
     y = empty(*x.shape)
-    torch.addmm(bias, rows.view(-1, x.shape[-1]), through.T, out=y.view(-1, x.shape[-1]))
-    for weights, half, reverse in ((forwards, halves[0], False), (backwards, halves[1], True)):
-        folded = weights._replace(out_proj=half @ weights.out_proj)
-        cpu_layers.mamba_block_add(y, rows, _ordered(folded), eps, weights.norm is not None, reverse)
+    with torch.autocast("cpu", enabled=False):  # the kernel reads float32
+        through = torch.eye(weight.shape[0], dtype=x.dtype, device=x.device) + halves[0] + halves[1]
+        torch.addmm(bias, rows.view(-1, x.shape[-1]), through.T, out=y.view(-1, x.shape[-1]))
+        for weights, half, reverse in ((forwards, halves[0], False), (backwards, halves[1], True)):
+            folded = weights._replace(out_proj=half @ weights.out_proj)
+            cpu_layers.mamba_block_add(y, rows, _ordered(folded), eps, weights.norm is not None, reverse)
     return y
 
 

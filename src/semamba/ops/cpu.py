@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from semamba.ops.layout import rows
+from semamba.ops.memory import fresh
 
 LIBRARY = Path(__file__).with_name("_kernels.dll" if sys.platform == "win32" else "_kernels.so")
 
 ISA_VARIABLE = "SEMAMBA_ISA"  # environment: avx512, avx2 or portable instead of the best that there is
 
 _COUNTS = ("semamba_lanes", "semamba_chunk", "semamba_dense_bins", "semamba_dense_scratch")
+_VERSION = 2  # of csrc/kernels.h, which says when it grows
 _Int, _Pointer = ctypes.c_int64, ctypes.c_void_p
 
 
@@ -57,8 +59,8 @@ def _why_it_does_not_load() -> str:
         library = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
         return str(error)
-    older = not all(hasattr(library, name) for name in _COUNTS)
-    return "it was built from older sources" if older else ""
+    version = library.semamba_version() if hasattr(library, "semamba_version") else 0
+    return "" if version == _VERSION else "it was built from other sources; install the package anew"
 
 
 def available() -> bool:
@@ -102,6 +104,12 @@ def loaded() -> ctypes.CDLL:
     return library
 
 
+def expect(what: str, tensor: Tensor, *shape: int) -> None:
+    """The kernels read memory by sizes. Raises ValueError for a tensor that has others, or is not float32."""
+    if tensor.dtype != torch.float32 or tuple(tensor.shape) != shape:
+        raise ValueError(f"{what} must be float32 {shape}, got {tensor.dtype} {tuple(tensor.shape)}")
+
+
 def address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
@@ -131,9 +139,9 @@ def scan(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """float32 scan: y, final state, and with `keep` the states that the backward pass starts its chunks from."""
-    y = torch.empty(u.shape, dtype=u.dtype)
-    final = torch.empty(u.shape[0], *A.shape)
-    checkpoints = torch.empty(checkpoint_shape(*u.shape[:2], *A.shape) if keep else 0)
+    y = fresh(u.shape)
+    final = fresh((u.shape[0], *A.shape))
+    checkpoints = fresh(checkpoint_shape(*u.shape[:2], *A.shape) if keep else (0,))
     args, held = _scan_args(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse)
     args.y, args.final_state = address(y), address(final)
     args.checkpoints = address(checkpoints) if keep else None
@@ -169,7 +177,7 @@ def scan_backward(
     dy, dfinal = dy.contiguous(), dfinal.contiguous()
     shapes = [u.shape, u.shape, A.shape, B.shape, C.shape]
     shapes += [torch.Size([0]) if t is None else t.shape for t in (D, z, delta_bias)]
-    gradients = [torch.empty(shape) for shape in [*shapes, dfinal.shape]]
+    gradients = [fresh(shape) for shape in [*shapes, dfinal.shape]]
     names = ("du", "ddelta", "dA", "dB", "dC", "dskip", "dz", "ddelta_bias", "dinitial_state")
     for name, gradient in zip(names, gradients, strict=True):
         setattr(args, name, address(gradient) if gradient.numel() else None)

@@ -10,8 +10,8 @@ import ctypes
 import torch
 from torch import Tensor
 
-from semamba.ops.cpu import address, fields, loaded
-from semamba.ops.memory import empty
+from semamba.ops.cpu import address, expect, fields, loaded
+from semamba.ops.memory import empty, fresh
 
 _BLOCK = 256  # positions whose statistics are taken at once: few enough for the second-level cache
 MAX_GROUPS = 16
@@ -76,8 +76,8 @@ def instance_norm_backward(
     x, dy = x.contiguous(), dy.contiguous()
     args, *held = _norm_args(x, weight, bias, slope, 0.0)
     args.mean, args.inverse = address(mean), address(inverse)
-    sums = torch.empty(2 * mean.numel())
-    gradients = [torch.empty(t.shape if t is not None else (0,)) for t in (x, weight, bias, slope)]
+    sums = fresh((2 * mean.numel(),))
+    gradients = [fresh(t.shape if t is not None else (0,)) for t in (x, weight, bias, slope)]
     args.dx, args.dweight, args.dbias, args.dslope = (address(g) for g in gradients)
     args.dy, args.sums = address(dy), address(sums)
     loaded().semamba_norm_backward(ctypes.byref(args))
@@ -108,8 +108,12 @@ def _norm_args(x, weight, bias, slope, eps):  # type: ignore[no-untyped-def]
     """The structure, mean, inverse deviation, and what else it points into."""
     batch, positions, channels = x.shape
     weights = [None if t is None else t.contiguous() for t in (weight, bias, slope)]
-    mean, inverse = torch.empty(batch, channels), torch.empty(batch, channels)
-    partial = torch.empty(batch * -(-positions // _BLOCK), 3, channels)
+    expect("x", x, *x.shape)
+    for name, tensor in zip(("weight", "bias", "slope"), weights, strict=True):
+        if tensor is not None:
+            expect(name, tensor, channels)
+    mean, inverse = fresh((batch, channels)), fresh((batch, channels))
+    partial = fresh((batch * -(-positions // _BLOCK), 3, channels))
     args = _NormArgs(batch=batch, T=1, F=positions, C=channels, block=_BLOCK, threads=torch.get_num_threads(), eps=eps)
     args.x, (args.weight, args.bias, args.slope) = address(x), map(address, weights)
     args.partial, args.mean, args.inverse = address(partial), address(mean), address(inverse)
@@ -135,11 +139,14 @@ def dense_layer(
     tensors = [t.contiguous() for t in (weight, bias, norm_weight, norm_bias, slope)]
     batch, frames, bins, channels = groups[0].shape
     out, library, threads = weight.shape[0], loaded(), torch.get_num_threads()
+    for group in groups:
+        expect("every group", group, batch, frames, bins, channels)
+    _expect_layer(tensors, out, (out, len(groups) * channels, 3, 3))
     args = _DenseArgs(batch=batch, T=frames, F=bins, C=channels, O=out, dilation=dilation, threads=threads)
     args.groups = len(groups)
     for i, group in enumerate(groups):
         args.x[i] = address(group)
-    y, packed = empty(batch, frames, bins, out), torch.empty(library.semamba_dense_scratch(ctypes.byref(args)))
+    y, packed = empty(batch, frames, bins, out), fresh((library.semamba_dense_scratch(ctypes.byref(args)),))
     args.weight, args.bias, args.y, args.packed = (address(t) for t in (*tensors[:2], y, packed))
     norm, held = _norm_in_place(y, tensors[2:], library.semamba_dense_bins(), eps)
     args.partial = norm.partial
@@ -153,11 +160,18 @@ def _(groups, weight, bias, norm_weight, norm_bias, slope, dilation, eps):  # ty
     return groups[0].new_empty(*groups[0].shape[:3], weight.shape[0])
 
 
+def _expect_layer(tensors: list[Tensor], out: int, shape: tuple[int, ...]) -> None:
+    """Sizes of a convolution's weight and of the vectors that go with its output channels."""
+    expect("weight", tensors[0], *shape)
+    for name, tensor in zip(("bias", "norm_weight", "norm_bias", "slope"), tensors[1:], strict=True):
+        expect(name, tensor, out)
+
+
 def _norm_in_place(y, weights, block, eps):  # type: ignore[no-untyped-def]
     """The structure for norm and PReLU behind a convolution that leaves statistics, and what it points into."""
     batch, frames, bins, channels = y.shape
-    partial = torch.empty(batch * frames * -(-bins // block), 3, channels)
-    mean, inverse = torch.empty(batch, channels), torch.empty(batch, channels)
+    partial = fresh((batch * frames * -(-bins // block), 3, channels))
+    mean, inverse = fresh((batch, channels)), fresh((batch, channels))
     args = _NormArgs(batch=batch, T=frames, F=bins, C=channels, block=block, threads=torch.get_num_threads(), eps=eps)
     args.x = args.y = address(y)
     args.weight, args.bias, args.slope = map(address, weights)
@@ -183,8 +197,15 @@ def line_layer(
     """x (B, T, F, C), weight (O, C, 1, taps) or transposed (C, O, 1, taps) -> convolution, norm, PReLU (B, T, G, O)."""
     x = x.contiguous()
     tensors = [t.contiguous() for t in (weight, bias, norm_weight, norm_bias, slope)]
-    y = empty(*_line_shape(x, weight, stride, transposed))
+    shape = _line_shape(x, weight, stride, transposed)
     batch, frames, bins, channels = x.shape
+    expect("x", x, *x.shape)
+    _expect_layer(
+        tensors, shape[3], ((channels, shape[3]) if transposed else (shape[3], channels)) + (1, weight.shape[3])
+    )
+    if shape[2] < 1:
+        raise ValueError(f"{bins} bins are fewer than the {weight.shape[3]} taps of the convolution")
+    y = empty(*shape)
     args = _LineArgs(lines=batch * frames, F=bins, G=y.shape[2], C=channels, O=y.shape[3], taps=weight.shape[3])
     args.stride, args.transposed, args.threads = stride, transposed, torch.get_num_threads()
     args.x, args.weight, args.bias, args.y = (address(t) for t in (x, *tensors[:2], y))

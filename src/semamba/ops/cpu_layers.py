@@ -7,8 +7,8 @@ import ctypes
 import torch
 from torch import Tensor
 
-from semamba.ops.cpu import address, checkpoint_shape, fields, loaded
-from semamba.ops.memory import empty
+from semamba.ops.cpu import address, checkpoint_shape, expect, fields, loaded
+from semamba.ops.memory import empty, fresh
 
 # ------------------------------------------------------------------------------------------------------ the fused block
 
@@ -50,9 +50,9 @@ def mamba_block(
     args, held = _block_args(x, weights, eps, normalise, residual, reverse)
     sequences = x.shape[0] * x.shape[2]
     y = empty(*x.shape)
-    conv = torch.empty(sequences, args.taps - 1, args.D)
-    state = torch.empty(sequences, args.D, args.N)
-    checkpoints = torch.empty(checkpoint_shape(sequences, x.shape[1], args.D, args.N) if keep else 0)
+    conv = fresh((sequences, args.taps - 1, args.D))
+    state = fresh((sequences, args.D, args.N))
+    checkpoints = fresh(checkpoint_shape(sequences, x.shape[1], args.D, args.N) if keep else (0,))
     past = [None if t is None else t.contiguous() for t in (conv_state, scan_state)]
     args.conv_state, args.scan_state = address(past[0]), address(past[1])
     args.base = args.x if residual else None
@@ -84,7 +84,7 @@ def mamba_block_backward(
     """Gradients of x and of every weight."""
     args, held = _block_args(x, weights, eps, normalise, residual, reverse)
     dy = dy.contiguous()
-    gradients = [torch.empty(t.shape) for t in (x, *weights)]
+    gradients = [fresh(t.shape) for t in (x, *weights)]
     for name, gradient in zip(("x", *_WEIGHTS), gradients, strict=True):
         setattr(args, f"d{name}", address(gradient))
     args.dy, args.checkpoints = address(dy), address(checkpoints)
@@ -127,6 +127,20 @@ def _block_args(x, weights, eps, normalise, residual, reverse):  # type: ignore[
     x, weights = x.contiguous(), [t.contiguous() for t in weights]
     outer, length, inner, d = x.shape
     (D, N), R, taps = weights[7].shape, weights[5].shape[1], weights[2].shape[-1]
+    shapes = [
+        (d if normalise else 0,),
+        (2 * D, d),
+        (D, 1, taps),
+        (D,),
+        (R + 2 * N, D),
+        (D, R),
+        (D,),
+        (D, N),
+        (D,),
+        (d, D),
+    ]
+    for name, tensor, shape in zip(("x", *_WEIGHTS), (x, *weights), (x.shape, *shapes), strict=True):
+        expect(name, tensor, *shape)
     args = _BlockArgs(outer=outer, length=length, inner=inner, d=d, D=D, N=N, R=R, taps=taps)
     args.reverse, args.residual = reverse, residual
     args.threads, args.eps, args.x = torch.get_num_threads(), eps, address(x)
@@ -173,7 +187,7 @@ def frequency_layer_backward(x: Tensor, weights: list[Tensor], heads: int, eps: 
     """Gradients of x and of every weight."""
     args, held = _frequency_args(x, weights, heads, eps)
     dy = dy.contiguous()
-    gradients = [torch.empty(t.shape) for t in (x, *weights)]
+    gradients = [fresh(t.shape) for t in (x, *weights)]
     for name, gradient in zip(("x", *_FREQUENCY_WEIGHTS), gradients, strict=False):
         setattr(args, f"d{name}", address(gradient))
     args.dy = address(dy)
@@ -204,7 +218,11 @@ frequency_layer.register_autograd(_frequency_gradients, setup_context=_frequency
 
 def _frequency_args(x, weights, heads, eps):  # type: ignore[no-untyped-def]
     x, weights = x.contiguous(), [t.contiguous() for t in weights]
-    args = _FrequencyArgs(rows=x.shape[0], S=x.shape[1], C=x.shape[2], heads=heads)
+    C = x.shape[2]
+    shapes = [(C,), (3 * C, C), (3 * C,), (C, C), (C,)] if heads else [(C,), (C, 3 * C), (C,)]
+    for name, tensor, shape in zip(("x", *_FREQUENCY_WEIGHTS), (x, *weights), (x.shape, *shapes), strict=False):
+        expect(name, tensor, *shape)
+    args = _FrequencyArgs(rows=x.shape[0], S=x.shape[1], C=C, heads=heads)
     args.x, args.threads, args.eps = address(x), torch.get_num_threads(), eps
     for name, tensor in zip(_FREQUENCY_WEIGHTS, weights, strict=False):
         setattr(args, name, address(tensor))

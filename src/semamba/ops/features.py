@@ -43,7 +43,8 @@ def prelu(x: Tensor, slope: Tensor) -> Tensor:
 
 def can_join(groups: Sequence[Tensor], weights: Sequence[Tensor]) -> bool:
     """Whether `dense_layer` has a kernel for these tensors: float32 on the CPU, no gradient wanted."""
-    if len(groups) > cpu_features.MAX_GROUPS or groups[0].numel() == 0 or _keeps(*groups, *weights):
+    unequal = any(group.shape != groups[0].shape for group in groups)
+    if len(groups) > cpu_features.MAX_GROUPS or unequal or groups[0].numel() == 0 or _keeps(*groups, *weights):
         return False
     return fused_backend(groups[0], (*groups[1:], *weights)) == "cpu"
 

@@ -20,7 +20,7 @@ def frequency_conv(x: Tensor, norm: Tensor, weight: Tensor, bias: Tensor, eps: f
     """
     weights = [norm, weight, bias]
     if _fused(x, weights):
-        return cpu_layers.frequency_layer(x.flatten(0, -3), weights, 0, eps).reshape(x.shape)
+        return cpu_layers.frequency_layer(x.reshape(-1, *x.shape[-2:]), weights, 0, eps).reshape(x.shape)
     y = F.pad(F.silu(F.rms_norm(x, norm.shape, norm, eps)), (0, 0, 1, 1))
     taps = torch.cat([y[..., :-2, :], y[..., 1:-1, :], y[..., 2:, :]], dim=-1)
     return x + F.linear(taps, weight, bias)
@@ -39,13 +39,18 @@ def frequency_attention(
     """x + self-attention of rms_norm(x) across the S positions of every row.
 
     x: (..., S, C); norm: (C,); qkv_weight: (3 C, C) as q | k | v; out_weight: (C, C); C a multiple of heads.
+    Raises ValueError where it is not.
     """
+    if heads < 1 or x.shape[-1] % heads:
+        raise ValueError(f"{x.shape[-1]} channels cannot be shared by {heads} heads")
     weights = [norm, qkv_weight, qkv_bias, out_weight, out_bias]
     if _fused(x, weights):
-        return cpu_layers.frequency_layer(x.flatten(0, -3), weights, heads, eps).reshape(x.shape)
+        return cpu_layers.frequency_layer(x.reshape(-1, *x.shape[-2:]), weights, heads, eps).reshape(x.shape)
     y = F.linear(F.rms_norm(x, norm.shape, norm, eps), qkv_weight, qkv_bias)
     # One leading axis: exporters know attention of four axes only.
-    q, k, v = y.flatten(0, -3).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # (rows, H, S, C / H) each
+    q, k, v = (
+        y.reshape(-1, *y.shape[-2:]).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    )  # (rows, H, S, C / H) each
     y = F.scaled_dot_product_attention(q, k, v).transpose(-2, -3).flatten(-2)
     return x + F.linear(y, out_weight, out_bias).reshape(x.shape)
 

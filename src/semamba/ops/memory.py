@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 
@@ -44,20 +44,25 @@ def reused_buffers(wanted: bool = True) -> Iterator[None]:
         _pool.buffers = None
 
 
+def fresh(shape: Sequence[int]) -> Tensor:
+    """Memory as the kernels write it, float32 on the CPU, whatever type and device are the defaults of the process."""
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
 def empty(*shape: int) -> Tensor:
-    """`torch.empty` of float32 on the CPU; inside `reused_buffers` on memory that no tensor uses any more."""
+    """`fresh`; inside `reused_buffers` on memory that no tensor uses any more."""
     count = prod(shape)
     if _pool.buffers is None or 4 * count < _SMALL:
-        return torch.empty(shape, dtype=torch.float32)
+        return fresh(shape)
     free = [buffer for buffer in _pool.buffers if buffer.numel() >= count and _users(buffer) == 1]
     if free:
         buffer = min(free, key=torch.numel)
     else:
-        buffer = torch.empty(count, dtype=torch.float32)
+        buffer = fresh((count,))
         _advise_huge_pages(buffer)
         _pool.buffers.append(buffer)
     # A tensor of its own on the same storage: a view would keep the buffer's version and count as its alias.
-    return torch.empty(0, dtype=torch.float32).set_(buffer.untyped_storage())[:count].view(shape)
+    return fresh((0,)).set_(buffer.untyped_storage())[:count].view(shape)
 
 
 def _users(buffer: Tensor) -> int:

@@ -107,6 +107,8 @@ export class Listening {
 
   key(event) {
     if (event.target.closest?.("select, input, textarea, [contenteditable]") || event.ctrlKey || event.metaKey || event.altKey || !this.versions) return;
+    const group = event.target.closest?.(".scroll, [role=radiogroup]");
+    if (group && event.key.startsWith("Arrow")) return group.role === "radiogroup" && choiceBeside(group, event);
     if (event.key === " " && !event.target.closest?.("button, summary, a")) this.toggle();
     else if (event.key >= "1" && event.key <= "9" && this.versions[event.key - 1]) this.choose(Number(event.key) - 1);
     else if (event.key === "ArrowRight" && this.index + 1 < this.files.length) this.open(this.index + 1);
@@ -114,6 +116,16 @@ export class Listening {
     else return;
     event.preventDefault();
   }
+}
+
+/** Arrow keys within a group of buttons of which one is chosen; choosing may make its buttons anew. */
+function choiceBeside(group, event) {
+  event.preventDefault();
+  const buttons = [...group.children];
+  const step = event.key === "ArrowRight" || event.key === "ArrowDown" ? 1 : -1;
+  const index = (buttons.indexOf(event.target) + step + buttons.length) % buttons.length;
+  buttons[index].click();
+  group.children[index].focus();
 }
 
 const rank = (name) => (name === "noisy" ? 0 : name === "clean" ? 2 : 1);

@@ -74,11 +74,13 @@ async function open(index) {
   answers.set(screen, score);
   one("#where").textContent = `Trial ${index + 1} of ${order.length}`;
   one("#done").value = index / order.length;
-  one("#back").disabled = index === 0;
+  one("#back").disabled = one("#next").disabled = true; // until the sounds are there: a second click would skip a trial
+  one("#stimuli").replaceChildren();
   one("#next").textContent = index + 1 < order.length ? "Next" : "Finish";
   const opened = await Player.open(audioContext(), [screen.trial.reference, ...screen.shown.map((id) => screen.trial.stimuli[id])]);
   if (place !== index) return;
   player = opened;
+  one("#back").disabled = index === 0;
   one("#stimuli").replaceChildren(...(mushra ? mushraRows(screen, score) : abRows(screen, score)));
   one("#keys").textContent = mushra ? "keys: 0 reference, 1 to 9 versions, arrows move a slider" : "keys: A, B";
   ready();
@@ -148,8 +150,8 @@ function finish() {
   const link = one("#save");
   link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
   link.download = `ratings-${data.test}-${one("#listener").value.trim().replace(/[^\w-]+/g, "_") || "listener"}.csv`;
+  link.onclick = () => (window.onbeforeunload = null);
   link.focus();
-  window.onbeforeunload = null;
 }
 
 one("#instructions").append(...INSTRUCTIONS.map((text) => element("p", {}, text)), element("p", { class: "quiet" }, `${order.length} trials. Your answers stay on this computer until you send them.`));

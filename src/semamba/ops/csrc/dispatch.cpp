@@ -130,6 +130,7 @@ void backward(const Args& args, int64_t sequences, int64_t size, void (*kernel)(
 
 }  // namespace
 
+SEMAMBA_API int64_t semamba_version() { return kVersion; }
 SEMAMBA_API const char* semamba_kernel() { return chosen->name; }
 SEMAMBA_API int64_t semamba_lanes() { return chosen->lanes; }
 SEMAMBA_API int64_t semamba_chunk() { return kChunk; }

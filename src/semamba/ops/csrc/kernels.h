@@ -5,6 +5,9 @@
 
 #include <cstdint>
 
+// Grows with every change of a structure here or of a function in dispatch.cpp; ops/cpu.py loads no other.
+constexpr int64_t kVersion = 2;
+
 // A scan over `batch` sequences. Tensors are (batch, L, D or N) with unit last stride and the strides given; a null
 // pointer leaves an optional tensor out. `checkpoints` is (batch, chunks, N, padded D): the state before every chunk.
 struct ScanArgs {

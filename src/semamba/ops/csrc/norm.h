@@ -118,7 +118,7 @@ static void norm_gradient_sums(const NormArgs& a, int64_t begin, int64_t end) {
             for (int64_t r = 0; r < b.rows; ++r) {
                 const int64_t at = (b.row + r) * a.C + c;
                 const vec hat = (load_some(a.x + at, lanes) - mean) * inverse, v = hat * weight + bias, dy = load_some(a.dy + at, lanes);
-                const ivec negative = v < all(0.f);
+                const ivec negative = v <= all(0.f);
                 const vec g = select(negative, dy * slope, dy);
                 sum += g, along += g * hat, slopes += select(negative, dy * v, all(0.f));
             }
@@ -158,7 +158,7 @@ static void norm_gradient_apply(const NormArgs& a, int64_t begin, int64_t end) {
             for (int64_t r = 0; r < b.rows; ++r) {
                 const int64_t at = (b.row + r) * a.C + c;
                 const vec hat = (load_some(a.x + at, lanes) - mean) * inverse, v = hat * weight + bias, dy = load_some(a.dy + at, lanes);
-                const vec g = select(v < all(0.f), dy * slope, dy);
+                const vec g = select(v <= all(0.f), dy * slope, dy);
                 store_some(a.dx + at, weight * inverse * (g - sum - hat * along), lanes);
             }
         }

@@ -32,7 +32,7 @@ function onKey(event) {
     x: switchHeard,
     l: toggleLoop,
     d: download,
-    ...(onControl && onControl.id !== "play" && !slider && onControl.id !== "again" ? {} : { " ": togglePlaying }),
+    ...(onControl && onControl.id !== "play" && !slider ? {} : { " ": togglePlaying }),
     ...(slider || event.target.closest("[role=radio], [role=tab]") ? {} : { ArrowLeft: () => skip(-2), ArrowRight: () => skip(2) }),
   };
   const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
@@ -40,7 +40,7 @@ function onKey(event) {
 
   function act(action) {
     event.preventDefault();
-    if (event.key !== " " || !event.repeat) action(); // held, Space would start and stop many times a second
+    if (event.key.startsWith("Arrow") || !event.repeat) action(); // held, Space would start and stop many times a second
   }
 }
 

@@ -138,13 +138,15 @@ export function download() {
 function showPlaying() {
   $("play").classList.toggle("playing", player.playing);
   $("play").setAttribute("aria-label", player.playing ? "Pause" : "Play");
-  showPosition();
-  if (player.playing) requestAnimationFrame(follow);
+  follow();
 }
 
+let frame = 0; // the one that is asked for: each seek begins anew, and must not add to it
+
 function follow() {
+  cancelAnimationFrame(frame);
   showPosition();
-  if (player.playing) requestAnimationFrame(follow);
+  if (player.playing) frame = requestAnimationFrame(follow);
 }
 
 function showPosition() {

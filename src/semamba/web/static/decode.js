@@ -3,8 +3,8 @@ import { enhanceOnServer } from "./server.js";
 import { encodeWav, parseWav } from "./wav.js";
 
 /**
- * @typedef {{name: string, rate: number, channels: Float32Array[], narrow: boolean, source: Blob}} Sound
- * `source` is what goes to the server: exactly the samples that are shown and heard as "before".
+ * @typedef {{name: string, rate: number, channels: Float32Array[], narrow: boolean, source: Blob, sent: string}} Sound
+ * `source` is what goes to the server, by the name `sent`: exactly the samples that are shown and heard as "before".
  */
 
 /**
@@ -16,20 +16,23 @@ import { encodeWav, parseWav } from "./wav.js";
 export async function decode(file, options) {
   const name = file.name ?? "recording.wav";
   if (!file.size) throw new Error(`${name} is empty.`);
-  const buffer = await file.arrayBuffer();
+  const buffer = await file.arrayBuffer().catch(() => {
+    throw new Error(`${name} can no longer be read; choose it again.`);
+  });
   const plain = parseWav(buffer);
-  if (plain?.channels[0].length) return { name, source: file, ...plain };
+  if (plain?.channels[0].length) return { name, source: file, sent: name, ...plain };
   const decoded = await decodeInBrowser(buffer);
   if (decoded) return soundOf(name, decoded.rate, decoded.channels);
   if (options.private) throw new Error(`This browser cannot read ${name}; choose "Server" to let the server try.`);
   const answer = await enhanceOnServer(file, name, { mix: 0, format: "wav" }, options);
   const read = parseWav(answer);
   if (!read?.channels[0].length) throw new Error(`${name} holds no sound.`);
-  return { name, source: new Blob([answer]), ...read };
+  return { name, source: new Blob([answer]), sent: `${name}.wav`, ...read };
 }
 
 export function soundOf(name, rate, channels) {
-  return { name, rate, channels, narrow: true, source: new Blob([encodeWav(channels, rate, true)]) };
+  const sent = /\.wav$/i.test(name) ? name : `${name}.wav`;
+  return { name, rate, channels, narrow: true, source: new Blob([encodeWav(channels, rate, true)]), sent };
 }
 
 async function decodeInBrowser(buffer) {
@@ -56,8 +59,8 @@ function sniffRate(view) {
     }
   } else {
     let at = starts("ID3") ? 10 + (bytes[6] << 21) + (bytes[7] << 14) + (bytes[8] << 7) + bytes[9] : 0;
-    if (at + 4 <= view.byteLength && view.getUint16(at) >> 5 === 0x7ff) {
-      const head = view.getUint32(at);
+    const head = at + 4 <= view.byteLength ? view.getUint32(at) : 0;
+    if (head >>> 21 === 0x7ff && (head >> 17) & 3) { // layer 0 is AAC, which begins alike and counts otherwise
       const version = (head >> 19) & 3;
       const base = [44100, 48000, 32000][(head >> 10) & 3];
       rate = base ? base / (version === 3 ? 1 : version === 2 ? 2 : 4) : null;

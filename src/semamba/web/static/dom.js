@@ -25,9 +25,6 @@ export function say(words) {
 
 /** What went wrong, for people. */
 export function inWords(error) {
-  if (error?.name === "NotAllowedError") return "The browser may not use the microphone; allow it for this page and try again.";
-  if (error?.name === "NotFoundError") return "No microphone was found; connect one and try again.";
-  if (error?.name === "NotReadableError") return "Another program is using the microphone; close it and try again.";
   if (error instanceof TypeError && /fetch|network/i.test(error.message)) {
     return "The server does not answer; is it still running?";
   }

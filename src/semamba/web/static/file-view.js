@@ -5,7 +5,7 @@ import { $, clearComplaint, clock, complain, inWords, say } from "./dom.js";
 import { enhanceInBrowser } from "./local.js";
 import { openMicrophone } from "./microphone.js";
 import { enhanceOnServer } from "./server.js";
-import { onSetting, settings } from "./settings.js";
+import { onSetting, checkPlace, settings } from "./settings.js";
 import { parseWav } from "./wav.js";
 
 const RECORD_SECONDS = 600;
@@ -13,6 +13,7 @@ const RECORD_SECONDS = 600;
 let sound = null;
 let work = null; // AbortController of what is being done
 let take = null; // the recording in progress
+let asked = null; // for the microphone; another value when the answer is no longer wanted
 
 function show(part) {
   for (const id of ["empty", "recording", "result"]) $(id).hidden = id !== part;
@@ -28,6 +29,7 @@ export async function openFile(file) {
   try {
     const read = await decode(file, { private: settings.where === "browser", signal: mine.signal });
     if (mine.signal.aborted) return;
+    work = null; // done
     openSound(read);
   } catch (error) {
     if (!mine.signal.aborted) complain(inWords(error));
@@ -36,12 +38,15 @@ export async function openFile(file) {
 
 /** @param {import("./decode.js").Sound} given @param {Float32Array[]} [wet] when it is enhanced already */
 export function openSound(given, wet = null) {
+  work?.abort();
+  dropTake();
   sound = given;
   show("result");
   showSound(sound);
-  $("again").focus({ preventScroll: true });
+  $("play").focus({ preventScroll: true });
   if (!wet) return enhance();
   progress(null);
+  $("retry").hidden = true;
   showResult(wet);
 }
 
@@ -49,30 +54,43 @@ async function enhance() {
   if (!sound) return;
   work?.abort();
   const mine = (work = new AbortController());
+  const given = sound;
   const options = { signal: mine.signal, onProgress: (share) => !mine.signal.aborted && progress(share) };
   clearComplaint();
   dropResult();
+  $("retry").hidden = true;
   progress(0);
   say("Enhancing");
   document.body.dataset.state = "working";
   try {
-    const wet = settings.where === "browser" ? await enhanceInBrowser(sound, settings.model, options) : await onServer(options);
+    checkPlace();
+    const wet = settings.where === "browser" ? await enhanceInBrowser(given, settings.model, options) : await onServer(given, options);
     if (mine.signal.aborted) return;
     showResult(wet);
     say("Done. Press space to listen, A and B to compare.");
     document.body.dataset.state = "result";
   } catch (error) {
     if (mine.signal.aborted) return;
-    document.body.dataset.state = "failed";
+    fail();
     complain(inWords(error));
   }
   progress(null);
 }
 
-async function onServer(options) {
+/** Nothing came of it, and it can be tried again. */
+function fail() {
+  document.body.dataset.state = "failed";
+  $("retry").hidden = false;
+}
+
+async function onServer(given, options) {
   const fields = { model: settings.model, pcs: settings.pcs, stream: true };
-  const read = parseWav(await enhanceOnServer(sound.source, sound.name, fields, options));
-  const complete = read?.channels.length === sound.channels.length && read.channels[0].length === sound.channels[0].length;
+  const answer = await enhanceOnServer(given.source, given.sent, fields, options).catch((error) => {
+    if (error.status !== 413 || given.sent === given.name) throw error;
+    throw new Error(`${error.message} It is sent as WAV and has ${Math.ceil(given.source.size / 1e6)} MB so; "This browser" has no limit.`);
+  });
+  const read = parseWav(answer);
+  const complete = read?.channels.length === given.channels.length && read.channels[0].length === given.channels[0].length;
   if (!complete) throw new Error("The answer of the server was cut off; try again.");
   return read.channels;
 }
@@ -84,21 +102,23 @@ function progress(share) {
   const percent = Math.round(100 * share);
   const where = settings.where === "browser" ? "in this browser" : "on the server";
   $("progress-words").textContent = percent ? `Enhancing ${where}: ${percent} %` : `Enhancing ${where} …`;
-  $("progress-bar").parentElement.classList.toggle("endless", !percent);
+  $("rail").classList.toggle("endless", !percent);
   $("progress-bar").style.width = percent ? `${percent}%` : "";
-  if (percent) $("progress").setAttribute("aria-valuenow", percent);
-  else $("progress").removeAttribute("aria-valuenow");
+  if (percent) $("rail").setAttribute("aria-valuenow", percent);
+  else $("rail").removeAttribute("aria-valuenow");
 }
 
 function cancel() {
   work?.abort();
   progress(null);
-  document.body.dataset.state = "failed";
+  fail();
+  $("retry").focus({ preventScroll: true });
   say("Stopped");
 }
 
 function startAgain() {
   work?.abort();
+  $("retry").hidden = true;
   closeSound();
   sound = null;
   clearComplaint();
@@ -107,12 +127,16 @@ function startAgain() {
 }
 
 async function startRecording() {
+  if (asked || take) return;
+  const mine = (asked = {});
   clearComplaint();
   try {
     const parts = [];
     let count = 0;
-    take = await openMicrophone({
+    const opened = await openMicrophone({
+      onLost: (error) => take && (stopRecording(), complain(inWords(error))),
       onBlock: (block) => {
+        if (take !== opened) return;
         parts.push(block);
         count += block.length;
         $("recording-time").textContent = clock(count / take.rate);
@@ -120,20 +144,29 @@ async function startRecording() {
         if (count > RECORD_SECONDS * take.rate) stopRecording();
       },
     });
+    if (asked !== mine) return opened.close(); // something else is shown by now
+    take = opened;
     take.parts = parts;
     $("recording-time").textContent = clock(0);
     show("recording");
     $("record-stop").focus();
   } catch (error) {
     complain(inWords(error));
+  } finally {
+    if (asked === mine) asked = null;
   }
+}
+
+function dropTake() {
+  asked = null;
+  take?.close();
+  take = null;
 }
 
 function stopRecording(keep = true) {
   if (!take) return;
   const { rate, parts } = take;
-  take.close();
-  take = null;
+  dropTake();
   const wave = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {
@@ -147,7 +180,8 @@ function stopRecording(keep = true) {
 /** Stop what sounds or records, for the other tab. */
 export function leaveFileView() {
   pausePlaying();
-  if (take) stopRecording(false);
+  if (take) show("empty");
+  dropTake();
 }
 
 export function startFileView() {
@@ -169,4 +203,5 @@ export function startFileView() {
   $("record-cancel").addEventListener("click", () => stopRecording(false));
   $("again").addEventListener("click", startAgain);
   $("cancel").addEventListener("click", cancel);
+  $("retry").addEventListener("click", enhance);
 }

@@ -3,10 +3,11 @@ import { soundOf } from "./decode.js";
 import { $, clearComplaint, clock, complain, inWords, radioGroup, say } from "./dom.js";
 import { openSound } from "./file-view.js";
 import { liveInBrowser, liveOnServer } from "./live.js";
-import { chosenModel, lockSettings, onSetting, settings } from "./settings.js";
+import { chosenModel, lockSettings, onSetting, checkPlace, settings } from "./settings.js";
 import { Scroller } from "./spectrogram.js";
 
 const KEPT_SECONDS = 300; // of the recording; a longer session goes on without being kept
+const STALL_SECONDS = 0.2; // blocks under way make a few hundredths
 
 let session = null;
 let kept = null; // {dry: Float32Array[], wet: Float32Array[], count}
@@ -22,6 +23,7 @@ async function start() {
   $("live-toggle").disabled = true;
   lockSettings(true);
   try {
+    checkPlace();
     kept = { dry: [], wet: [], count: 0 };
     const open = settings.where === "browser" ? liveInBrowser : liveOnServer;
     const opened = await open(model.name, { onPair, onEnd: (error) => stop(error) });
@@ -50,8 +52,10 @@ function onPair(dry, wet) {
     kept.wet.push(wet);
   }
   kept.count += dry.length;
-  const delay = `${Math.round(1000 * session.latency)} ms behind, ${session.rate / 1000} kHz, ${session.where}`;
-  $("live-facts").textContent = `${clock(kept.count / session.rate)} · ${delay}`;
+  const behind = session.behind() > session.latency + STALL_SECONDS ? session.behind() : session.latency;
+  const delay = `${Math.round(1000 * behind)} ms behind, ${session.rate / 1000} kHz, ${session.where}`;
+  const full = kept.count > KEPT_SECONDS * session.rate ? ` · only the first ${KEPT_SECONDS / 60} minutes are kept` : "";
+  $("live-facts").textContent = `${clock(kept.count / session.rate)} · ${delay}${full}`;
 }
 
 /** -60 to 0 dBFS as 0 to 1. */
@@ -61,11 +65,13 @@ function loudness(block) {
   return Math.min(1, Math.max(0, 1 + (10 * Math.log10(sum / block.length + 1e-9)) / 60));
 }
 
-function stop(error = null) {
-  if (!session) return;
+async function stop(error = null) {
+  if (!session || $("live-toggle").disabled) return;
   const { rate } = session;
-  session.close();
+  $("live-toggle").disabled = true;
+  await session.close(); // what is still on its way comes in
   session = null;
+  $("live-toggle").disabled = false;
   lockSettings(false);
   $("live-toggle").textContent = "Start";
   $("live-toggle").classList.remove("danger");

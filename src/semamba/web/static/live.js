@@ -6,10 +6,12 @@ import { openMicrophone } from "./microphone.js";
 import { askForToken, currentToken, fetchModel } from "./server.js";
 
 const ENGINE_RATE = 16000;
+const REST_SECONDS = 2; // that the server may take for the rest of a session
 
 /**
- * @typedef {{rate: number, latency: number, where: string, close: () => void,
- *   hear: (what: "silent" | "dry" | "wet", share: number) => void}} Session `latency` in seconds, of the model's side
+ * @typedef {{rate: number, latency: number, where: string, close: () => Promise<void>, behind: () => number,
+ *   hear: (what: "silent" | "dry" | "wet", share: number) => void}} Session `latency` in seconds, of the model's side;
+ *   `behind` is what it is now
  */
 
 /** The input as late as the output, block by block. */
@@ -42,18 +44,31 @@ export async function liveOnServer(model, { onPair, onEnd }) {
   let what = "silent";
   let share = 1;
   let closed = false;
-  const microphone = await openMicrophone({
+  let ended = () => {};
+  let microphone = null;
+  const close = async () => {
+    const open = !closed && late && socket?.readyState === WebSocket.OPEN;
+    closed = true;
+    microphone?.close();
+    if (open) {
+      const rest = new Promise((resolve) => (ended = resolve));
+      socket.send(JSON.stringify({ type: "end" }));
+      await Promise.race([rest, new Promise((resolve) => setTimeout(resolve, 1000 * REST_SECONDS))]);
+    }
+    socket?.close();
+  };
+  const fail = (error) => {
+    if (closed) return;
+    onEnd(error);
+  };
+  microphone = await openMicrophone({
+    onLost: fail,
     onBlock: (mic) => {
-      if (!late || socket.readyState !== WebSocket.OPEN) return;
+      if (!late || closed || socket.readyState !== WebSocket.OPEN) return;
       late.push(mic);
       socket.send(mic);
     },
   });
-  const close = () => {
-    closed = true;
-    microphone.close();
-    socket?.close();
-  };
   const onSound = (data) => {
     const wet = new Float32Array(data);
     const dry = late.take(wet.length);
@@ -69,19 +84,19 @@ export async function liveOnServer(model, { onPair, onEnd }) {
     socket.onmessage = ({ data }) => {
       if (data instanceof ArrayBuffer) return onSound(data);
       const told = JSON.parse(data);
+      if (told.type === "end") ended();
       if (told.type === "error") fail(new Error(told.error));
     };
-    const fail = (error) => {
-      if (closed) return;
-      close();
-      onEnd(error);
+    socket.onclose = () => {
+      ended();
+      fail(new Error("The connection to the server ended."));
     };
-    socket.onclose = () => fail(new Error("The connection to the server ended."));
     return {
       rate: microphone.rate,
       latency: ready.latency_samples / microphone.rate,
       where: "on the server",
       close,
+      behind: () => late.waiting.length / microphone.rate,
       hear: (chosen, wet) => ([what, share] = [chosen, wet]),
     };
   } catch (error) {
@@ -118,6 +133,7 @@ export async function liveInBrowser(model, { onPair, onEnd }) {
   let late = null;
   const microphone = await openMicrophone({
     rate: ENGINE_RATE,
+    onLost: onEnd,
     onBlock: (mic, wet) => {
       if (!late || !wet) return;
       late.push(mic);
@@ -139,7 +155,6 @@ export async function liveInBrowser(model, { onPair, onEnd }) {
       engine.onprocessorerror = () => reject(new Error("The engine could not be started in this browser."));
     });
     engine.onprocessorerror = () => {
-      microphone.close();
       onEnd(new Error("The engine stopped."));
     };
     const delayed = new DelayNode(context, { delayTime: latency / ENGINE_RATE, maxDelayTime: 1 });
@@ -152,7 +167,8 @@ export async function liveInBrowser(model, { onPair, onEnd }) {
       rate: ENGINE_RATE,
       latency: latency / ENGINE_RATE,
       where: "in this browser",
-      close: microphone.close,
+      close: async () => microphone.close(),
+      behind: () => late.waiting.length / ENGINE_RATE,
       hear: (what, share) => {
         const levels = { silent: [0, 0], dry: [1, 0], wet: [1 - share, share] }[what];
         gains.forEach(({ gain }, i) => gain.setTargetAtTime(levels[i], context.currentTime, 0.01));

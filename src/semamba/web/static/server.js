@@ -16,7 +16,7 @@ export async function call(path, options = {}) {
       await askForToken();
       continue;
     }
-    throw new Error(await wordsOf(answer));
+    throw Object.assign(new Error(await wordsOf(answer)), { status: answer.status });
   }
 }
 
@@ -31,9 +31,17 @@ async function wordsOf(answer) {
   return `The server answered ${answer.status}${wait ? `; try again in ${wait} s` : ""}.`;
 }
 
-/** Ask in a dialog; rejects when it is closed without an answer. */
+let asking = null;
+
+/** Ask in a dialog, once for all who wait; rejects when it is closed without an answer. */
 export function askForToken() {
+  asking ??= ask().finally(() => (asking = null));
+  return asking;
+}
+
+function ask() {
   const dialog = $("ask");
+  $("ask-again").hidden = !token;
   return new Promise((resolve, reject) => {
     const done = (given) => {
       if (!dialog.open) return;

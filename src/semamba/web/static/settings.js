@@ -47,6 +47,12 @@ export function showModels(rows) {
 
 export const chosenModel = () => models.find((row) => row.name === $("model").value);
 
+/** @throws {Error} when "This browser" is chosen and cannot run the model: where sound goes is not changed by itself */
+export function checkPlace() {
+  const row = chosenModel();
+  if (settings.where === "browser" && row && !row.browser) throw new Error(`${row.name} runs on the server only; choose "Server", or another model.`);
+}
+
 /** During a live session the model and the place stay as they are. */
 export function lockSettings(on) {
   locked = on;
