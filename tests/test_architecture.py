@@ -25,7 +25,7 @@ STOREYS = {
     **dict.fromkeys(("checkpoint", "data", "losses"), 3),
     **dict.fromkeys(("models",), 2),
     **dict.fromkeys(("ops", "spectrum", "perceptual"), 1),
-    **dict.fromkeys(("audio", "pcs", "config", "files", "sessions", "errors"), 0),
+    **dict.fromkeys(("audio", "pcs", "config", "files", "processes", "sessions", "errors"), 0),
 }
 SIDEWAYS = {
     ("audio", "errors"),
@@ -34,10 +34,10 @@ SIDEWAYS = {
     ("sessions", "errors"),
     ("train", "metrics"),  # validation scores with the measures that the results are reported in
 }
-WITHOUT_TORCH = ("audio", "pcs", "config", "files", "sessions", "errors", "metrics")
+WITHOUT_TORCH = ("audio", "pcs", "config", "files", "processes", "sessions", "errors", "metrics")
 
 # Libraries whose import name is not their package's.
-IMPORT_NAMES = {"python-multipart": "multipart"}
+IMPORT_NAMES = {"python-multipart": "python_multipart"}
 
 
 def modules() -> Iterator[tuple[str, list[str]]]:
@@ -58,7 +58,7 @@ def optional_libraries() -> set[str]:
     with open(ROOT / "pyproject.toml", "rb") as file:
         extras = tomllib.load(file)["project"]["optional-dependencies"]
     names = {re.match(r"[\w.-]+", line)[0] for name, lines in extras.items() if name != "dev" for line in lines}
-    return {IMPORT_NAMES.get(name, name) for name in names} - {"semamba"}
+    return {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in names} - {"semamba"}
 
 
 def room(module: str) -> str | None:

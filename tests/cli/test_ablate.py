@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from typer.testing import CliRunner
 from semamba.cli import app
 from semamba.profiling import runner
 from semamba.profiling.spec import Measured, Spec
+from semamba.train import ablation_runs
+from tests.train.test_ablation import FAKE, write
 
 BASE = """
 model: {kind: causal, channels: 8, sub_bands: 8, d_model: 8, blocks: 1, heads: 2, d_state: 4}
@@ -101,3 +104,14 @@ def test_mistakes_leave_no_folder(corpus: Path, more: list[str], code: int, mess
     result = call(corpus, *more)
     assert result.exit_code == code and message in result.output, result.output
     assert not (corpus / "out").exists()
+
+
+def test_failed_runs_end_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fake.py").write_text(FAKE)
+    monkeypatch.setattr(ablation_runs, "PROGRAM", (sys.executable, str(tmp_path / "fake.py")))
+    path = write(tmp_path, seeds=[0], variants={"good": {}, "bad": {"optimiser.lr": 2.0}})
+    (tmp_path / "m.csv").write_text("path,split,kind\na.wav,train,speech\n")
+    words = ["ablate", str(path), "--data", str(tmp_path / "m.csv"), "--out", str(tmp_path / "out"), "--no-speed"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1 and "1 runs failed" in result.stderr, result.output
+    assert "bad/seed-0: loss or gradient was not finite" in result.stderr and (tmp_path / "out/report.md").exists()

@@ -31,12 +31,13 @@ def test_the_table_shows_each_finding() -> None:
     assert "kernel" in output and "one second of noise" in output
 
 
-def test_a_wrong_kernel_fails_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [float("nan"), 0.01])
+def test_a_wrong_kernel_fails_the_check(error: float, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = ops.selective_scan
 
     def wrong(*args: Any, **kwargs: Any) -> Any:
         y, state = honest(*args, **kwargs)
-        return y * float("nan"), state
+        return y + error, state
 
     monkeypatch.setattr(ops, "selective_scan", wrong)
     assert [finding.status for finding in findings("scan")] == ["failed"]

@@ -190,3 +190,12 @@ def test_interrupt_leaves_nothing(model: str, monkeypatch: pytest.MonkeyPatch) -
     make("a.wav")
     assert run("a.wav", "--model", model).exit_code == 130
     assert os.listdir() == ["a.wav"]
+
+
+def test_bandwidth_reaches_the_engine(model: str) -> None:
+    make("a.wav", 20_000, 48_000)
+    for name, extra in (("b.wav", []), ("c.wav", ["--bandwidth", "model"])):
+        assert run("a.wav", "-o", name, "--model", model, *extra).exit_code == 0
+    above = 9000 * 20_000 // 48_000  # bins from 9 kHz on
+    full, low = (np.abs(np.fft.rfft(soundfile.read(name)[0]))[above:].sum() for name in ("b.wav", "c.wav"))
+    assert low < 0.1 * full

@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import semamba
 from semamba import audio
 from semamba.cli.evaluate import evaluate
 from semamba.errors import SemambaError
@@ -135,3 +136,18 @@ def test_wrong_usage(folders: Path, arguments: list[str]) -> None:
 def test_an_unwritable_report_is_refused_at_once(folders: Path, tmp_path: Path) -> None:
     result = run("--clean", folders, "--enhanced", folders, "--json", tmp_path / "missing" / "r.json")
     assert isinstance(result.exception, SemambaError) and "does not exist" in str(result.exception)
+
+
+def test_pcs_stretches_what_the_model_made_and_nothing_else(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(semamba, "load", lambda name, device=None: lambda wave, rate: 0.5 * wave, raising=False)
+    scores = []
+    for extra in ([], ["--pcs"]):
+        result = run("--clean", folders / "clean", "--noisy", folders / "noisy", "--model", "m", "--with-noisy",
+                     "--limit", 1, "--jobs", 1, "--json", tmp_path / "r.json", *extra)  # fmt: skip
+        assert result.exit_code == 0, result.output
+        systems = json.loads((tmp_path / "r.json").read_text())["systems"]
+        scores.append({label: system["files"]["0.wav"] for label, system in systems.items()})
+    assert scores[1]["noisy"] == pytest.approx(scores[0]["noisy"], abs=1e-6)
+    assert scores[1]["enhanced"] != pytest.approx(scores[0]["enhanced"], abs=1e-3)

@@ -142,3 +142,17 @@ def test_stopped_before_the_first_validation_nothing_is_exported(
     result = CliRunner().invoke(app, arguments(corpus, tmp_path / "run", "--export", str(tmp_path / "x")))
     assert result.exit_code == 130 and "state saved" in result.stdout and "error" not in result.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_the_process_is_prepared(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("semamba.train.allocator.prepare_cpu", lambda *given: asked.append(given))
+    words = ["train", str(corpus / "tiny.yaml"), "--data", "none.csv", "--out", str(tmp_path / "run")]
+    CliRunner().invoke(app, [*words, "--set", "train.threads=3", "--set", "train.parallel=2"])
+    assert asked == [(3, 2)]
+
+
+def test_a_slice_ends_the_part(corpus: Path, tmp_path: Path) -> None:
+    words = arguments(corpus, tmp_path / "run", "--set", "loss.metric=0", "--slice", "0.000001s")
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0 and "slice over, the same command goes on" in result.output, result.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from semamba.data.manifest import Manifest
 from semamba.data.mixing import PROBABILITIES, MixConfig, Mixer
 from semamba.data.reading import read_int16
 from semamba.errors import SemambaError
+from tests.data.test_recorded import write_pairs
 
 
 def hosted(bank: SpeechBank, mix: MixConfig) -> list[np.ndarray]:
@@ -97,3 +99,13 @@ def test_other_rates_and_channels_become_mono_at_the_bank_rate(tmp_path: Path) -
     samples = read_int16(tmp_path / "a.wav", 16000)
     assert samples.shape == (1600,) and samples.dtype == np.int16
     assert abs(int(samples[800]) - 8192) < 4
+
+
+def test_the_cache_notices_that_a_file_changed(tmp_path: Path) -> None:
+    manifest = Manifest.read(write_pairs(tmp_path / "files"))
+    before = SpeechBank.load(manifest, cache=tmp_path / "cache")
+    path = tmp_path / "files/noisy/1.wav"
+    soundfile.write(path, 0.5 * soundfile.read(path)[0], 16000, subtype="PCM_16")
+    os.utime(path, ns=(1, 1))
+    after = SpeechBank.load(manifest, cache=tmp_path / "cache")
+    assert not np.array_equal(before.audio, after.audio) and len(list((tmp_path / "cache").glob("*.npy"))) == 2

@@ -13,7 +13,7 @@ import torch
 from semamba.data.bank import SpeechBank
 from semamba.data.dataset import MixDataset, PairDataset, batches, validation_pairs
 from semamba.data.manifest import Manifest
-from semamba.data.mixing import MixConfig
+from semamba.data.mixing import MixConfig, active_rms
 from semamba.errors import SemambaError
 from tests.data.test_recorded import write_pairs
 
@@ -96,3 +96,11 @@ def test_real_corpus(shared_dir: Path) -> None:
     manifest = Manifest.read(shared_dir / "data/manifest.csv")
     assert len(manifest.select("train", "speech")) == 1144
     assert len(validation_pairs(manifest, "valid/paired")) == 16
+
+
+def test_mixtures_for_validation_have_the_stated_range(corpus: Path) -> None:
+    mixtures = validation_pairs(Manifest.read(corpus), mixtures=3)[3:]
+    assert mixtures
+    for pair in mixtures:
+        snr = 20 * np.log10(active_rms(pair.clean, 16000) / active_rms(pair.noisy - pair.clean, 16000))
+        assert -0.1 <= snr <= 15.1

@@ -100,3 +100,9 @@ def test_names_that_are_not_utf8_are_kept(tmp_path: Path) -> None:
     Manifest((entry,)).write(tmp_path / "manifest.csv")
     assert b"caf\xe9.wav" in (tmp_path / "manifest.csv").read_bytes()
     assert Manifest.read(tmp_path / "manifest.csv").entries[0].path == tmp_path / name
+
+
+def test_every_column_comes_back(tmp_path: Path) -> None:
+    entry = Entry(tmp_path / "a.wav", "train", "speech", "anna", 1.5, "hello you", "corpus", "CC0-1.0", "a.wav")
+    Manifest((entry,)).write(tmp_path / "m.csv")
+    assert Manifest.read(tmp_path / "m.csv").entries == (entry,)

@@ -216,3 +216,31 @@ def test_rooms_may_be_shorter_than_their_early_part(length: int) -> None:
     response = rooms.simulate(rng, length, 16000)
     wet, early = rooms.reverberate(rng.standard_normal(4000 + length), response, 4000, 16000)
     assert wet.shape == early.shape == (4000,) and np.isfinite(wet).all() and np.isfinite(early).all()
+
+
+def test_companding_is_heard(bank: SpeechBank) -> None:
+    noisy, clean = draw(bank, replace(PLAIN, clean_only=1.0, companding=1.0))
+    assert not np.array_equal(noisy, clean) and len(np.unique(np.abs(noisy))) <= 128
+    assert np.mean((noisy - clean) ** 2) < 1e-3 * np.mean(clean**2)
+
+
+def test_a_late_start_is_silent_first(bank: SpeechBank) -> None:
+    def begins(probability: float) -> list[int]:
+        mix = replace(PLAIN, clean_only=1.0, late_start=probability)
+        return [int(np.argmax(draw(bank, mix, seed)[1] != 0)) for seed in range(12)]
+
+    assert max(begins(0.0)) < 100 and 2000 < max(begins(1.0)) < 8000
+
+
+def test_noise_wanders_and_a_second_one_joins(bank: SpeechBank) -> None:
+    plain = replace(PLAIN, noise_only=1.0, noise_speed=(1.0, 1.0), noise_weights={"*/2.flac": 0.0})
+
+    def spread(mix: MixConfig) -> float:
+        frames = [draw(bank, mix, seed)[0].reshape(-1, 400) for seed in range(6)]
+        return float(np.mean([10 * np.log10((frame**2).mean(1)).std() for frame in frames]))
+
+    assert spread(plain) < 0.6 and spread(replace(plain, wander=1.0)) > 1.5
+    one, two = (
+        [likeness(bank, draw(bank, replace(plain, second_noise=p), seed)[0]) for seed in range(6)] for p in (0.0, 1.0)
+    )
+    assert min(one) > 0.999 and max(two) < 0.995

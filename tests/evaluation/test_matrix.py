@@ -14,6 +14,7 @@ from semamba.evaluation import matrix
 from semamba.evaluation.cache import FILE, ScoreCache, digest
 from semamba.evaluation.matrix import Benchmark, table
 from semamba.evaluation.sets import open_set
+from semamba.inference.enhance import load
 from semamba.metrics.dnsmos import RATINGS
 from semamba.metrics.evaluate import METRICS, Measures, Scored, score
 from semamba.models.causal import CausalConfig
@@ -35,6 +36,10 @@ def test_scores_cache_and_tables(pairs: Path, model: Path, tmp_path: Path, monke
     noisy = record["systems"]["noisy"]
     clean, mixture, rate = sets[0].items[0].load()
     assert noisy["files"]["u0.wav"]["pesq"] == pytest.approx(score(clean, mixture, rate)["pesq"], abs=1e-6)
+    ours = record["systems"]["tiny"]["files"]["u0.wav"]
+    made = load(str(model), "cpu")(mixture, rate)
+    assert ours == pytest.approx(score(clean, made, rate), abs=1e-6)
+    assert ours["si_sdr"] != pytest.approx(noisy["files"]["u0.wav"]["si_sdr"], abs=1e-3)
     assert noisy["left_out"] == {"alone.wav": {"file": sets[0].left_out["alone.wav"]}}
     assert noisy["count"]["pesq"] == 3 and record["seconds"]["u0.wav"] == pytest.approx(1.2)
     assert json.loads((tmp_path / "mine.json").read_text()) == json.loads(json.dumps(record))

@@ -173,3 +173,17 @@ def test_a_recording_that_fails_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SemambaError, match="file"), Recording(str(tmp_path / "file" / "talk"), 16_000, 1):
         raise AssertionError("must not start")
+
+
+def test_a_restart_in_the_middle_keeps_the_latency() -> None:
+    slow, wave = Slow(), noise(1, 40)
+    with Duplex(slow) as duplex:
+        slow.gate.clear()
+        for _ in range(5):
+            duplex.exchange(noise(1, 1))
+        duplex.restart()
+        slow.gate.set()
+        settle(duplex)
+        made = play(duplex, wave)
+    late = duplex.latency_samples
+    assert np.allclose(made[:, late:], wave[:, :-late], atol=1e-5)

@@ -83,6 +83,8 @@ def test_mix_and_limit() -> None:
     assert np.allclose(run(engine(silent, 1, 16_000, Options(attenuation_limit=20)), wave), wave * 0.1, atol=1e-5)
     assert np.allclose(run(engine(silent, 1, 48_000, Options(attenuation_limit=20)), wave), wave * 0.1, atol=1e-3)
     assert np.allclose(run(engine(silent, 1, 16_000, Options(mix=0.75)), wave), wave * 0.25, atol=1e-5)
+    both = run(engine(silent, 1, 16_000, Options(mix=0.5, attenuation_limit=20)), wave)
+    assert np.allclose(both, wave * 0.55, atol=1e-5)
     assert not run(engine(silent, 1, 16_000, Options()), wave).any()
 
 

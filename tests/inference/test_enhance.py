@@ -128,3 +128,8 @@ def test_importing_the_package_is_cheap() -> None:
     with pytest.raises(AttributeError):
         _ = semamba.nothing  # type: ignore[attr-defined]
     assert {"load", "enhance"} <= set(dir(semamba))
+
+
+def test_eight_bits_keep_their_zero(identity: Enhancer) -> None:
+    eight = np.random.default_rng(0).integers(0, 256, (2, 5000)).astype(np.uint8)
+    assert np.abs(identity(eight).astype(int) - eight).max() <= 1

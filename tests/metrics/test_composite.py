@@ -102,3 +102,12 @@ def test_reference_values(shared_dir: Path) -> None:
         assert tuple(found) == METRICS
         found["sisdr"] = found.pop("si_sdr")
         assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_values_where_no_reference_is_at_hand() -> None:
+    """Computed where the comparison with the published script passes."""
+    rng = np.random.default_rng(7)
+    clean = rng.standard_normal(16000) * np.sin(np.arange(16000) / 900)
+    noisy = clean + 0.1 * rng.standard_normal(16000)
+    expected = {"csig": 3.969937, "cbak": 3.265915, "covl": 2.781848, "segsnr": 14.784066}
+    assert composite.composite(clean, noisy, 1.5) == pytest.approx(expected, abs=1e-4)

@@ -117,3 +117,13 @@ def test_a_crash_costs_only_its_own_item() -> None:
     items = ["1 + 1", "__import__('os')._exit(9)", "2 + 2", "3 + 3"]
     found = dict(map_isolated(eval, items, 2, lambda item: "crashed"))
     assert found == {0: 2, 1: "crashed", 2: 4, 3: 6}
+
+
+def test_what_the_enhancer_makes_is_what_is_scored(signals: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    for index, signal in enumerate(signals):
+        audio.write(tmp_path / f"{index}.wav", signal[None].astype(np.float32), RATE)
+    clean, noisy = (audio.read(tmp_path / f"{index}.wav")[0][0] for index in (0, 1))
+    files = [("1.wav", tmp_path / "0.wav", tmp_path / "1.wav")]
+    (found,) = evaluate_enhancer(files, lambda wave, rate: 0.9 * clean + 0.1 * wave)
+    assert found.scores == pytest.approx(score(clean, 0.9 * clean + 0.1 * noisy), abs=1e-4)
+    assert found.scores["si_sdr"] > score(clean, noisy)["si_sdr"] + 15

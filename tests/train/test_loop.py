@@ -288,3 +288,14 @@ def test_a_slice_counts_from_where_the_part_began(tmp_path: Path) -> None:
         steps.append(outcome.step)
         assert outcome.stopped == "slice" and run.progress() == run.training.elapsed / 60
     assert 0 < steps[0] < steps[1] and run.training.elapsed >= 0.6
+
+
+def test_the_average_is_validated_and_by_minutes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, seen = {"pesq": 2.0, "stoi": 0.9, "si_sdr": 3.0, "unscored": 0.0}, []
+    monkeypatch.setattr(loop, "score_all", lambda signals, jobs: scores)
+    monkeypatch.setattr(loop, "validate", lambda model, *_: seen.append(model) or scores)
+    run = Run(tiny.recipe(train={"steps": 3, "validate_minutes": 1e-9}), tmp_path, tiny.batches, [tiny.speech_like()])
+    run.train()
+    assert seen and all(model is run.training.ema.model for model in seen)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["kind"] == "valid"] == [1, 2, 3]

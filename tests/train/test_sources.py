@@ -56,3 +56,24 @@ def test_of_long_recordings_the_first_minute_and_a_half_is_taken(tmp_path: Path)
     (tmp_path / "manifest.csv").write_text("\n".join(rows))
     pairs = sources.open_validation(recipe(valid={"mixtures": 1}), Manifest.read(tmp_path / "manifest.csv"))
     assert [(len(pair.clean), len(pair.noisy)) for pair in pairs] == [(90 * 16000, 90 * 16000)] * 2
+
+
+@pytest.mark.parametrize("where", ["host", "device"])
+def test_another_seed_hears_other_mixtures(corpus: Path, where: str) -> None:  # noqa: F811
+    first = []
+    for seed in (0, 1):
+        made = recipe(mix={"crop_seconds": 0.25}, train={"mix_on": where, "workers": 0, "seed": seed})
+        first.append(next(sources.open_training(made, Manifest.read(corpus))(0))[0])
+    assert not torch.equal(*first)
+
+
+def test_limit_of_validation_and_sources_for_the_card(corpus: Path, tmp_path: Path) -> None:  # noqa: F811
+    assert len(sources.open_validation(recipe(valid={"limit": 2}), Manifest.read(corpus))) == 2
+    (tmp_path / "m.csv").write_text(
+        "path,split,kind,source,licence,seconds\na.wav,train,speech,LJ: a.wav,CC0-1.0,90\n"
+        "b.wav,train,speech,LJ: b.wav,CC0-1.0,60\nc.wav,train,noise,,,30\nd.wav,valid,speech,X,Y,9\n"
+    )
+    assert sources.describe_sources(Manifest.read(tmp_path / "m.csv")) == [
+        {"kind": "noise", "source": "unnamed", "licence": "not stated", "files": 1, "minutes": 0.5},
+        {"kind": "speech", "source": "LJ", "licence": "CC0-1.0", "files": 2, "minutes": 2.5},
+    ]

@@ -7,8 +7,10 @@ import functools
 
 import pytest
 import torch
+from torch import nn
 
 from semamba.errors import SemambaError
+from semamba.train.ema import Ema
 from semamba.train.recipe import OptimiserConfig
 from semamba.train.step import Training, differentiate, schedule, start, train_step
 from semamba.train.target import normalise_pair
@@ -149,3 +151,29 @@ def test_the_average_lags_behind_the_weights() -> None:
     averaged = torch.cat([p.flatten() for p in t.ema.model.parameters()])
     moved = (weights(t) - before).norm()
     assert 0 < (averaged - before).norm() < moved and (averaged - weights(t)).norm() < moved
+
+
+def test_the_average_is_the_recurrence() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    ema, expected = Ema(model, 0.9), 0.0
+    for step in range(200):
+        nn.init.constant_(model.weight, step + 1.0)
+        ema.update(model, step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * (step + 1.0)
+        assert float(ema.model.weight) == pytest.approx(expected, rel=1e-4)
+    assert 200 - float(ema.model.weight) == pytest.approx(9, abs=0.1)
+
+
+def test_gradients_are_clipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    t = start(tiny.recipe(optimiser={"clip": 1e-3}), CPU)
+    norms, step = [], t.optimiser.step
+
+    def note() -> None:
+        norms.append(float(torch.stack([p.grad.norm() for p in t.model.parameters() if p.grad is not None]).norm()))
+        step()
+
+    monkeypatch.setattr(t.optimiser, "step", note)
+    assert float(train_step(t, *next(tiny.batches(0)), 0.0)["gradient"]) > 1e-2
+    assert norms == [pytest.approx(1e-3, rel=1e-2)]

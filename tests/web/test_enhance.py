@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 import semamba
+from semamba.inference.engine import Engine
 from semamba.web.gate import Gate
 from semamba.web.settings import Settings
 from tests.web.serving import Running, encode, noisy, running, settled
@@ -60,16 +61,27 @@ def test_streamed_is_the_same_as_whole(client: httpx.Client, subtype: str) -> No
     np.testing.assert_allclose(streamed, whole, atol=2 / 32768)
 
 
-def test_streaming_begins_before_the_end(server: Running) -> None:
-    content = encode(noisy(28))
-    with (
-        httpx.Client(timeout=60) as client,
-        client.stream(
-            "POST", server.url + "/v1/enhance", files={"file": ("a.wav", content)}, data={"stream": "true"}
-        ) as answer,
-    ):
-        pieces = [len(piece) for piece in answer.iter_raw()]
-    assert len(pieces) > 5 and sum(pieces) == len(content)
+def test_streaming_begins_before_the_end(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of the work waits until the client has the first piece of the answer."""
+    received, in_time, finish = threading.Event(), [], Engine.finish
+    monkeypatch.setattr(Engine, "finish", lambda self: in_time.append(received.wait(20)) or finish(self))
+    content = encode(noisy(5))
+    form = {"files": {"file": ("a.wav", content)}, "data": {"stream": "true"}}
+    with httpx.Client(timeout=60) as client, client.stream("POST", server.url + "/v1/enhance", **form) as answer:
+        pieces = answer.iter_raw()
+        size = len(next(pieces))
+        received.set()
+        size += sum(map(len, pieces))
+    assert in_time == [True] and size == len(content)
+
+
+def test_model_and_bandwidth_are_heard(client: httpx.Client) -> None:
+    other = next(row["name"] for row in client.get("/v1/models").json() if not row["default"])
+    wave = noisy(0.5, 48_000)
+    for fields in ({"model": other}, {"bandwidth": "model"}):
+        result, _ = samples(post(client, encode(wave, 48_000, subtype="FLOAT"), **fields))
+        np.testing.assert_allclose(result, semamba.enhance(wave, 48_000, **fields), atol=1e-5)
+        assert np.abs(result - semamba.enhance(wave, 48_000)).max() > 1e-3
 
 
 @pytest.mark.parametrize("format", ["wav", "flac", "ogg", "mp3", "opus", "aiff"])

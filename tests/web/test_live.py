@@ -157,3 +157,10 @@ def test_silence_on_the_line_ends_it(server: Running, monkeypatch: pytest.Monkey
     with connect(server.socket) as socket:
         hello(socket, rate=16_000)
         assert "no sound" in json.loads(socket.recv(timeout=10))["error"]
+
+
+def test_limit_and_bandwidth_are_heard(server: Running) -> None:
+    wave, options = noisy(0.5, 48_000), {"attenuation_limit": 6, "bandwidth": "full"}
+    result, last = talk(server, wave, 480, rate=48_000, format="float32", options=options)
+    expected = semamba.enhance(wave, 48_000, **options)  # type: ignore[arg-type]
+    np.testing.assert_allclose(result[:, last["latency_samples"] :], expected, atol=1e-3)

@@ -98,3 +98,14 @@ def test_a_missing_extra_is_one_line(tmp_path: Path) -> None:
 def test_settings_that_make_no_sense(arguments: list[str], about: str) -> None:
     result = CliRunner().invoke(app, ["serve", *arguments])
     assert result.exit_code == 1 and about in result.output and "Traceback" not in result.output
+
+
+def test_every_option_reaches_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    from semamba.web.settings import Settings
+
+    seen: list[Settings] = []
+    monkeypatch.setattr("semamba.web.server.run", lambda settings, started: seen.append(settings))
+    words = ["serve", "--host", "::1", "--port", "9", "--model", "m", "--token", "x" * 8, "--max-megabytes", "7",
+             "--max-seconds", "11", "--jobs", "3", "--name", "a.example"]  # fmt: skip
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert seen == [Settings("::1", 9, "m", "x" * 8, 7.0, 11.0, 3, ("a.example",))]
