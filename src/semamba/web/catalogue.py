@@ -59,8 +59,9 @@ class Catalogue:
 
     @functools.cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """What `GET /v1/models` says."""
-        return [self._describe(name) for name in sorted(self._folders, key=lambda name: name != self.default)]
+        """What `GET /v1/models` says: the default first, then those that run anywhere."""
+        described = [self._describe(name) for name in self._folders]
+        return sorted(described, key=lambda row: (not row["default"], not row["browser"], row["name"]))
 
     def _describe(self, name: str) -> dict[str, Any]:
         from semamba.models import config_from_dict
