@@ -35,11 +35,11 @@ def call(*arguments: str) -> Any:
 
 
 def test_one_model_without_a_comparison() -> None:
-    result = call("basic-causal-mamba", "--batch", "1,8", "--stream")
+    result = call("basic-lstm-causal", "--batch", "1,8", "--stream")
     assert result.exit_code == 0, result.output
-    for text in ("3,601,281", "0.02", "encoder 25%, other 75%", "random weights: basic-causal-mamba", "p99 / hop"):
+    for text in ("3,778,433", "0.02", "encoder 25%, other 75%", "random weights: basic-lstm-causal", "p99 / hop"):
         assert text in result.output
-    assert "skipped: basic-causal-mamba, batch 8: takes over 60 s" in result.output
+    assert "skipped: basic-lstm-causal, batch 8: takes over 60 s" in result.output
     assert "grows as" not in result.output
 
 
