@@ -12,16 +12,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from semamba.errors import SemambaError
     from semamba.inference.enhance import Enhancer, enhance, load
     from semamba.inference.files import enhance_file
     from semamba.inference.stream import Streamer
 
 __version__ = "0.1.0"
-__all__ = ["Enhancer", "Streamer", "__version__", "enhance", "enhance_file", "load"]
+__all__ = ["Enhancer", "SemambaError", "Streamer", "__version__", "enhance", "enhance_file", "load"]
 
 # Public name -> the module that holds it.
 _HOMES = {
     "Enhancer": "semamba.inference.enhance",
+    "SemambaError": "semamba.errors",
     "Streamer": "semamba.inference.stream",
     "enhance": "semamba.inference.enhance",
     "enhance_file": "semamba.inference.files",

@@ -133,3 +133,10 @@ def test_importing_the_package_is_cheap() -> None:
 def test_eight_bits_keep_their_zero(identity: Enhancer) -> None:
     eight = np.random.default_rng(0).integers(0, 256, (2, 5000)).astype(np.uint8)
     assert np.abs(identity(eight).astype(int) - eight).max() <= 1
+
+
+def test_the_front_door_has_the_error_that_users_catch() -> None:
+    with pytest.raises(semamba.SemambaError, match="neither a shipped model nor a folder"):
+        semamba.load("no-such-model")
+    assert set(semamba.__all__) == set(dir(semamba))
+    assert all(getattr(semamba, name) is not None for name in semamba.__all__)
