@@ -128,10 +128,11 @@ class Writer:
                 complete = soundfile.info(native(self._temporary)).frames >= self._frames
             except soundfile.LibsndfileError:
                 complete = False
-        if not complete and not self._frames:
+        if complete:
+            return
+        if not self._frames:
             raise SemambaError(f"{self.path}: a file of this format needs samples, and there are none; use -o NAME.wav")
-        if not complete:
-            raise SemambaError(f"{self.path}: cannot write: the end did not reach the disk; is it full?")
+        raise SemambaError(f"{self.path}: cannot write: the end did not reach the disk; is it full?")
 
 
 class SoundEncoder:

@@ -42,17 +42,15 @@ def run(
             _Progress(console, len(planned), quiet) as advance,
             closing(_start(ready, work, engine, jobs, address)) as rows,
         ):
-            for row in results:
-                console.print(f"error: {row['message']}", style="red", markup=False)
-            shown = 0
+            for row in results[:SHOWN]:
+                _say(console, row)
             for row in rows:
                 counts[row["status"]] += 1
                 seconds += row["seconds"]
                 if row["status"] == corpus.FAILED:
                     results.append(row)
-                    shown += 1
-                    if shown <= SHOWN:
-                        console.print(f"error: {row['message']}", style="red", markup=False)
+                    if len(results) <= SHOWN:
+                        _say(console, row)
                 advance(counts)
     finally:
         if failures is not None:
@@ -67,6 +65,10 @@ def run(
             style="red" if failed else "green",
         )
     return not failed
+
+
+def _say(console: Console, failed: Row) -> None:
+    console.print(f"error: {failed['message']}", style="red", markup=False)
 
 
 def _start(ready: list[Row], work: Work, engine: str, jobs: int | None, address: str | None) -> Generator[Row]:

@@ -106,7 +106,7 @@ def loaded() -> ctypes.CDLL:
 
 def expect(what: str, tensor: Tensor, *shape: int) -> None:
     """The kernels read memory by sizes. Raises ValueError for a tensor that has others, or is not float32."""
-    if tensor.dtype != torch.float32 or tuple(tensor.shape) != shape:
+    if tensor.shape != shape or tensor.dtype != torch.float32:
         raise ValueError(f"{what} must be float32 {shape}, got {tensor.dtype} {tuple(tensor.shape)}")
 
 

@@ -27,13 +27,14 @@ export async function decode(file, options) {
   const answer = await enhanceOnServer(file, name, { mix: 0, format: "wav" }, options);
   const read = parseWav(answer);
   if (!read?.channels[0].length) throw new Error(`${name} holds no sound.`);
-  return { name, source: new Blob([answer]), sent: `${name}.wav`, ...read };
+  return { name, source: new Blob([answer]), sent: asWav(name), ...read };
 }
 
 export function soundOf(name, rate, channels) {
-  const sent = /\.wav$/i.test(name) ? name : `${name}.wav`;
-  return { name, rate, channels, narrow: true, source: new Blob([encodeWav(channels, rate, true)]), sent };
+  return { name, rate, channels, narrow: true, source: new Blob([encodeWav(channels, rate, true)]), sent: asWav(name) };
 }
+
+const asWav = (name) => (/\.wav$/i.test(name) ? name : `${name}.wav`);
 
 async function decodeInBrowser(buffer) {
   const rate = sniffRate(new DataView(buffer)) ?? 48000;

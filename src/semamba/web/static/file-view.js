@@ -5,7 +5,7 @@ import { $, clearComplaint, clock, complain, inWords, say } from "./dom.js";
 import { enhanceInBrowser } from "./local.js";
 import { openMicrophone } from "./microphone.js";
 import { enhanceOnServer } from "./server.js";
-import { onSetting, checkPlace, settings } from "./settings.js";
+import { checkPlace, onSetting, settings } from "./settings.js";
 import { parseWav } from "./wav.js";
 
 const RECORD_SECONDS = 600;

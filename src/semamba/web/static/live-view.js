@@ -3,7 +3,7 @@ import { soundOf } from "./decode.js";
 import { $, clearComplaint, clock, complain, inWords, radioGroup, say } from "./dom.js";
 import { openSound } from "./file-view.js";
 import { liveInBrowser, liveOnServer } from "./live.js";
-import { chosenModel, lockSettings, onSetting, checkPlace, settings } from "./settings.js";
+import { checkPlace, chosenModel, lockSettings, onSetting, settings } from "./settings.js";
 import { Scroller } from "./spectrogram.js";
 
 const KEPT_SECONDS = 300; // of the recording; a longer session goes on without being kept
